@@ -1,0 +1,168 @@
+"""The forwarders compared. Each is a function that sets two namespaces up in a lab and joins them; it returns a Joined."""
+
+import dataclasses
+import os
+import time
+
+from lab import LabError, run, wait_for
+
+A, B, GATEWAY = "10.99.7.1", "10.99.7.2", "10.99.7.254"
+SUBNET = "10.99.7.0/24"
+
+
+@dataclasses.dataclass
+class Joined:
+    """Two namespaces that reach each other through a forwarder, by eth0, as A and B."""
+
+    a: str
+    b: str
+    forwarder: object = None
+
+
+@dataclasses.dataclass
+class Programs:
+    """The programs measured, by path."""
+
+    vswitch: str
+    relay: str
+    blast: str
+    other_relay: str = ""
+
+
+def pair(lab):
+    return lab.namespace("a"), lab.namespace("b")
+
+
+class Ours:
+    """A vswitch daemon of the lab's own, with its own run directory."""
+
+    def __init__(self, lab, programs, subnet=SUBNET, gateway=GATEWAY):
+        self.lab, self.program = lab, programs.vswitch
+        directory = lab.path("run")
+        os.mkdir(directory, 0o755)
+        self.env = dict(os.environ, VSWITCH_RUN_DIR=directory)
+        self.daemon = lab.start(
+            self.program, "up", "--foreground", "--subnet", subnet, "--gateway", gateway, env=self.env
+        )
+
+        def answers():
+            self.daemon.check()
+            return any(name.endswith(".sock") for name in os.listdir(directory))
+
+        wait_for("the control socket of vswitch", answers)
+
+    def attach(self, name, kind, address):
+        """Attaches a namespace; returns the seconds that the command took."""
+        start = time.perf_counter()
+        run(self.program, "attach", name, "--type", kind, "--ip", address, env=self.env)
+        return time.perf_counter() - start
+
+
+def ours(kind_a, kind_b):
+    def join(lab, programs):
+        a, b = pair(lab)
+        switch = Ours(lab, programs)
+        switch.attach(a, kind_a, A)
+        switch.attach(b, kind_b, B)
+        return Joined(a, b, switch.daemon)
+
+    return join
+
+
+def relay(kind_a, kind_b, other=False):
+    def join(lab, programs):
+        a, b = pair(lab)
+        middle = lab.namespace("m")
+        ports = []
+        for kind, name, port in ((kind_a, a, "port-a"), (kind_b, b, "port-b")):
+            if kind == "packet":
+                lab.veth(middle, port, name)
+                ports.append(f"packet:{port}")
+            else:
+                ports.append(f"tap:{name}")
+        program = programs.other_relay if other else programs.relay
+        forwarder = lab.start_inside(middle, program, *ports)
+        forwarder.wait_until_it_says("relaying")
+        lab.address(a, A)
+        lab.address(b, B)
+        return Joined(a, b, forwarder)
+
+    return join
+
+
+def kernel_bridge(lab, _programs):
+    a, b = pair(lab)
+    middle = lab.namespace("m")
+    run("ip", "-n", middle, "link", "add", "bridge", "type", "bridge")
+    run("ip", "-n", middle, "link", "set", "bridge", "addrgenmode", "none", "up")
+    for name, port, address in ((a, "port-a", A), (b, "port-b", B)):
+        lab.veth(middle, port, name)
+        run("ip", "-n", middle, "link", "set", port, "master", "bridge")
+        lab.address(name, address)
+    return Joined(a, b)
+
+
+def open_vswitch(lab, _programs):
+    """Open vSwitch's userspace datapath with its TSO on, started by hand with a database and sockets of its own."""
+    a, b = pair(lab)
+    middle = lab.namespace("m")
+    env = dict(os.environ, OVS_RUNDIR=lab.directory, OVS_LOGDIR=lab.directory, OVS_DBDIR=lab.directory)
+    schema = next(
+        (path for path in ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema") if os.path.exists(path)),
+        None,
+    )
+    if schema is None:
+        raise LabError('no vswitch.ovsschema: "sudo apt-get install openvswitch-switch"')
+    database, socket = lab.path("conf.db"), "unix:" + lab.path("db.sock")
+    run("ovsdb-tool", "create", database, schema)
+    quiet = "-vsyslog:off"
+    lab.start("ovsdb-server", database, quiet, "--remote=p" + socket, "--unixctl=" + lab.path("ovsdb.ctl"), env=env)
+    wait_for("the socket of ovsdb-server", lambda: os.path.exists(lab.path("db.sock")))
+    control = ["ovs-vsctl", "--db=" + socket, "--timeout=20"]
+    run(*control, "--no-wait", "init", env=env)
+    run(*control, "--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true", env=env)
+    for name, port, address in ((a, "port-a", A), (b, "port-b", B)):
+        lab.veth(middle, port, name)
+        lab.address(name, address)
+    forwarder = lab.start_inside(middle, "ovs-vswitchd", socket, quiet, "--unixctl=" + lab.path("ovs.ctl"), env=env)
+    run(*control, "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", env=env)
+    run(*control, "add-port", "br0", "port-a", "--", "add-port", "br0", "port-b", env=env)
+    if "userspace" not in forwarder.said().lower() or "tso" not in forwarder.said().lower():
+        raise LabError("this Open vSwitch did not take userspace-tso-enable=true: it needs 2.13 or later")
+    forwarder.check()
+    return Joined(a, b, forwarder)
+
+
+@dataclasses.dataclass
+class Row:
+    """A line of the comparison: how it is set up, what it is, and the bare relay of the same kind."""
+
+    join: object
+    text: str
+    floor: str = ""
+    both_ways: bool = False
+    tools: tuple = ()
+
+
+# A row beside its floor, so that the two are measured close in time.
+ROWS = {
+    "tap-tap": Row(ours("tap", "tap"), "vswitch, TAP to TAP", "relay-tap-tap"),
+    "relay-tap-tap": Row(relay("tap", "tap"), "bare relay, TAP to TAP"),
+    "veth-veth": Row(ours("veth", "veth"), "vswitch, veth to veth", "relay-packet-packet"),
+    "relay-packet-packet": Row(relay("packet", "packet"), "bare relay, AF_PACKET to AF_PACKET"),
+    "tap-veth": Row(ours("tap", "veth"), "vswitch, TAP to veth", "relay-tap-packet", True),
+    "relay-tap-packet": Row(relay("tap", "packet"), "bare relay, TAP to AF_PACKET", "", True),
+    "bridge": Row(kernel_bridge, "kernel bridge, veth"),
+    "ovs": Row(
+        open_vswitch,
+        "Open vSwitch netdev, TSO, veth",
+        tools=("ovs-vsctl", "ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
+    ),
+}
+
+# With --other-relay only: another build of the relay beside ours.
+OTHER_ROWS = {
+    "other-tap-tap": Row(relay("tap", "tap", True), "other relay, TAP to TAP", "relay-tap-tap"),
+    "other-packet-packet": Row(relay("packet", "packet", True), "other relay, AF_PACKET to AF_PACKET", "relay-packet-packet"),
+    "other-tap-packet": Row(relay("tap", "packet", True), "other relay, TAP to AF_PACKET", "relay-tap-packet", True),
+}

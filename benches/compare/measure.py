@@ -1,0 +1,141 @@
+"""The measurements: one TCP stream, 60-byte frames, round-trip time; the idle daemon. Each fails loudly, none returns a silent 0."""
+
+import json
+import os
+import re
+import statistics
+import time
+
+import forwarders
+from lab import Lab, LabError, run, wait_for
+
+FRAME_BYTES = 60  # The smallest Ethernet frame without its checksum
+PINGS = 5000
+PING_INTERVAL = "0.0002"  # Seconds
+PINGS_NEEDED = 0.99  # Of those sent; fewer answers are not a round-trip time but a fault
+BLAST_CORE = "0"
+DRAIN_SECONDS = 0.1  # Longer than any queue holds frames
+
+IDLE_PORTS = 64
+IDLE_SETTLE_SECONDS = 3.0
+IDLE_SECONDS = 10.0
+
+
+def reach(lab, joined):
+    """Waits until A and B reach each other, which also teaches every forwarder where they are."""
+
+    def answered():
+        if joined.forwarder is not None:
+            joined.forwarder.check()
+        return ", 0% packet loss" in lab.inside(joined.a, "ping", "-c", "1", "-W", "1", "-q", forwarders.B, check=False)
+
+    wait_for("a ping through the forwarder", answered)
+
+
+def tcp(lab, joined, seconds, back=False):
+    """Gbit/s received of one TCP stream from A to B, or back."""
+    server = lab.start_inside(joined.b, "iperf3", "-s", "-1", "--forceflush")
+    server.wait_until_it_says("Server listening")
+    command = ["iperf3", "-c", forwarders.B, "-C", "cubic", "-t", str(seconds), "-J"] + (["-R"] if back else [])
+    # iperf3 tells its errors in the JSON: a failed run still must be read.
+    said = lab.inside(joined.a, *command, check=False, timeout=seconds + 30)
+    try:
+        result = json.loads(said)
+        if "error" in result:
+            raise LabError(f'iperf3 says: {result["error"]}')
+        bits = result["end"]["sum_received"]["bits_per_second"]
+    except (ValueError, KeyError) as broken:
+        raise LabError(f"iperf3 gave no result: {said.strip()[-300:] or 'nothing at all'}") from broken
+    if not bits > 0:
+        raise LabError("iperf3 received 0 bits")
+    server.wait(10)
+    return bits / 1e9
+
+
+def received(lab, name):
+    """Frames received so far by eth0, from /proc/net/dev."""
+    for line in lab.inside(name, "cat", "/proc/net/dev").splitlines():
+        interface, _, counts = line.partition(":")
+        if interface.strip() == "eth0":
+            return int(counts.split()[1])
+    raise LabError(f"{name} has no eth0")
+
+
+def frames(lab, joined, seconds, blast):
+    """Mframe/s of the smallest frames that B receives while A sends all that one core can."""
+    target = lab.mac(joined.b)
+    before = received(lab, joined.b)
+    said = lab.inside(
+        joined.a, "taskset", "-c", BLAST_CORE, blast, "eth0", target, str(seconds), str(FRAME_BYTES), timeout=seconds + 30
+    )
+    took = re.search(r"([\d.]+) s\b", said)
+    if took is None:
+        raise LabError(f"blast did not say how long it sent: {said.strip()}")
+    time.sleep(DRAIN_SECONDS)
+    count = received(lab, joined.b) - before
+    if count <= 0:
+        raise LabError("no frame of blast's arrived")
+    return count / float(took.group(1)) / 1e6
+
+
+def rtt(lab, joined):
+    """Microseconds of the average round trip."""
+    said = lab.inside(joined.a, "ping", "-i", PING_INTERVAL, "-c", str(PINGS), "-q", forwarders.B, check=False)
+    answers = re.search(r"(\d+) received", said)
+    average = re.search(r"= [\d.]+/([\d.]+)/", said)
+    if answers is None or average is None:
+        raise LabError(f"ping gave no result: {said.strip()[-300:]}")
+    if int(answers.group(1)) < PINGS * PINGS_NEEDED:
+        raise LabError(f"only {answers.group(1)} of {PINGS} pings were answered")
+    return float(average.group(1)) * 1000
+
+
+def measure(row, programs, seconds):
+    """Sets a forwarder up, measures it and takes it down: {measure: value}."""
+    with Lab() as lab:
+        joined = row.join(lab, programs)
+        reach(lab, joined)
+        values = {"tcp": tcp(lab, joined, seconds)}
+        if row.both_ways:
+            values["tcp-back"] = tcp(lab, joined, seconds, back=True)
+        values["frames"] = frames(lab, joined, seconds, programs.blast)
+        values["rtt"] = rtt(lab, joined)
+        if joined.forwarder is not None:
+            joined.forwarder.check()
+        return values
+
+
+def cpu_seconds(pid):
+    """CPU time of all threads so far, to the nanosecond where the kernel says it so (schedstat)."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def rss_bytes(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    raise LabError(f"/proc/{pid}/status has no VmRSS")
+
+
+def idle(programs):
+    """The daemon with 64 attached, silent namespaces: {measure: [values]}."""
+    with Lab() as lab:
+        names = [lab.namespace(str(number)) for number in range(IDLE_PORTS)]
+        switch = forwarders.Ours(lab, programs)
+        attach = [switch.attach(name, "tap", f"10.99.7.{number + 1}") for number, name in enumerate(names)]
+        time.sleep(IDLE_SETTLE_SECONDS)
+        pid = switch.daemon.pid
+        before, start = cpu_seconds(pid), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        cpu = (cpu_seconds(pid) - before) / (time.monotonic() - start)
+        switch.daemon.check()
+        return {"idle-cpu": [cpu * 100], "idle-rss": [rss_bytes(pid) / 1e6], "attach": [value * 1000 for value in attach]}
+
+
+def medians(values):
+    return {key: statistics.median(each) for key, each in values.items()}
