@@ -1,1 +1,5 @@
-//! x
+//! vswitch-io: all system calls, ports and the worker.
+#![deny(unsafe_code)]
+
+pub mod relay;
+pub mod sys;
