@@ -4,6 +4,7 @@ Every namespace is named after this process (vsb<pid>-...), every process is sta
 these namespaces is touched: no interface, address, rule or system service of the host.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 READY_SECONDS = 10.0  # How long anything may take to become ready
 STOP_SECONDS = 10.0  # How long a process may take to end when asked, before it is killed
 POLL_SECONDS = 0.005
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Where each tool comes from, in Debian's names.
 PACKAGES = {
@@ -61,6 +63,20 @@ def wait_for(what, condition, seconds=READY_SECONDS):
         if time.monotonic() > deadline:
             raise LabError(f"{what} did not happen within {seconds:.0f} s")
         time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """Puts ^C and its like off until the block is done, so that nothing is half recorded or half removed."""
+    arrived = []
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 class Process:
@@ -128,24 +144,20 @@ class Lab:
         return self
 
     def __exit__(self, *_):
-        # A second ^C must not leave half of it behind.
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with undisturbed():
             for process in reversed(self.processes):
                 process.stop()
             for name in self.spaces:
                 run("ip", "netns", "del", name, check=False)
             shutil.rmtree(self.directory, ignore_errors=True)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def path(self, name):
         return os.path.join(self.directory, name)
 
     def start(self, *command, env=None):
-        process = Process(command, self.path(f"log{len(self.processes)}"), env)
-        self.processes.append(process)
+        with undisturbed():
+            process = Process(command, self.path(f"log{len(self.processes)}"), env)
+            self.processes.append(process)
         return process
 
     def namespace(self, label):
