@@ -1,5 +1,6 @@
 //! vswitch-io: all system calls, ports and the worker.
 #![deny(unsafe_code)]
 
+pub mod netns;
 pub mod relay;
 pub mod sys;
