@@ -10,9 +10,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, getsockname, setsockopt as nix_setsockopt, sockopt,
-};
+use nix::sys::socket::{AddressFamily, setsockopt as nix_setsockopt, sockopt};
 
 use super::{check, getsockopt_int, setsockopt};
 
@@ -102,6 +100,20 @@ pub fn bind(fd: impl AsFd, ifindex: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// What a packet socket is bound to: protocol (network order) and interface index, 0 for all or none. Not by nix, which
+/// takes an address as short as the kernel's (it ends with the hardware address) for a broken one.
+fn binding(fd: BorrowedFd<'_>) -> io::Result<(u16, u32)> {
+    // SAFETY: sockaddr_ll is plain data for which all zeroes is valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: `address` and `len` are live for the call, and `len` is the size of `address`.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
+    Ok((
+        address.sll_protocol,
+        u32::try_from(address.sll_ifindex).unwrap_or(0),
+    ))
+}
+
 /// PACKET_STATISTICS: reads and resets the socket's counters.
 ///
 /// # Errors
@@ -169,9 +181,8 @@ pub fn verify(fd: BorrowedFd<'_>) -> Result<u32, NotOurSocket> {
     if getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_TYPE)? != libc::SOCK_RAW {
         return Err(NotOurSocket::Type);
     }
-    let address: LinkAddr = getsockname(fd.as_raw_fd()).map_err(io::Error::from)?;
-    let ifindex = u32::try_from(address.ifindex()).unwrap_or(0);
-    if address.protocol() != ETH_P_ALL_BE || ifindex == 0 {
+    let (protocol, ifindex) = binding(fd)?;
+    if protocol != ETH_P_ALL_BE || ifindex == 0 {
         return Err(NotOurSocket::Unbound);
     }
     let options = [
