@@ -3,5 +3,6 @@
 
 pub mod link;
 pub mod netns;
+pub mod privilege;
 pub mod relay;
 pub mod sys;
