@@ -1,0 +1,149 @@
+//! Every way in which a frame ends without being delivered. The law of accounting sums over these, so a frame that
+//! is dropped is dropped for exactly one of them.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $why:literal;)+) => {
+        /// Why a frame was dropped. The name is stable: it is the key in `stats --json`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// All reasons, in the order of the enum.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name, in kebab case.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One line for people: what happened, and what to look at.
+            #[must_use]
+            pub const fn explain(self) -> &'static str {
+                match self { $(Self::$variant => $why,)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than an Ethernet header (14 octets).
+    Runt = "runt", "shorter than an Ethernet header (14 octets)";
+    /// Longer than any buffer: 65,535 octets of payload and the header.
+    Giant = "giant", "longer than 65,549 octets, more than a frame can carry";
+    /// The virtio_net_hdr contradicts the frame (checksum or segmentation offsets outside it, unknown type).
+    BadOffload = "bad-offload", "offload header contradicts the frame";
+    /// L02: group or all-zero source address.
+    SourceInvalid = "source-invalid", "source address is multicast or zero (802.1Q 8.8)";
+    /// L01: destination 01-80-C2-00-00-0X.
+    ReservedGroup = "reserved-group", "reserved group address 01-80-C2-00-00-0X, see: set switch group-forward=";
+    /// L08: source is not the address assigned to the port, or is one bound to another port.
+    Spoof = "spoof", "source address is not this container's, see: set NAME guard=off";
+    /// L11: tag not admitted by the port.
+    Vlan = "vlan", "VLAN not admitted on this port, see: set NAME vlan= or trunk=";
+    /// L15: the port is blocked after one of our own frames came back through it.
+    Loop = "loop", "loop: a frame of ours came back through this port, it is blocked for 30 s";
+    /// L07: the source address moves between ports too often and is held where it is.
+    Flap = "flap", "source address moves between ports too often, held where it is";
+    /// L05: destination is on the ingress port and hairpin is off.
+    Filtered = "filtered", "destination is on the port it came from, see: set NAME hairpin=on";
+    /// L17: both ports are in the same split-horizon group.
+    Isolated = "isolated", "both ports are isolated, see: set NAME isolated=off";
+    /// L06: nobody else in the VLAN to flood to.
+    NoEgress = "no-egress", "nobody to send it to: no other port in this VLAN takes it";
+    /// L14: the port's storm budget is used up.
+    Storm = "storm", "storm control: too many flooded copies a second, see: set NAME storm-broadcast=";
+    /// L13: longer than the egress port's MTU.
+    Mtu = "mtu", "longer than the egress port's MTU (for GSO: headers + segment size)";
+    /// The egress port went down or is not up yet (EIO, ENETDOWN).
+    PortDown = "port-down", "egress interface is down inside its namespace";
+    /// The egress port was removed while the frame waited.
+    PortGone = "port-gone", "egress port was detached while the frame waited";
+    /// The kernel did not take the frame (EAGAIN, ENOBUFS).
+    EgressFull = "egress-full", "kernel's queue of the egress port is full";
+    /// The kernel refused the frame (EINVAL, EMSGSIZE, ...).
+    EgressRefused = "egress-refused", "kernel refused the frame on the egress port";
+    /// The egress port cannot take this GSO type and it cannot be segmented in software.
+    GsoUnsupported = "gso-unsupported", "GSO frame of a kind that the egress port cannot take";
+    /// No free buffer.
+    NoBuffer = "no-buffer", "no free frame buffer";
+    /// Gateway: malformed ARP, IPv4 or ICMP.
+    GatewayMalformed = "gateway-malformed", "malformed packet to the gateway";
+    /// Gateway: something that it does not serve.
+    GatewayUnserved = "gateway-unserved", "the gateway serves no such protocol or destination (no uplink)";
+}
+
+/// The number of reasons.
+pub const DROP_REASONS: usize = DropReason::ALL.len();
+
+/// A counter for each reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropCounts([u64; DROP_REASONS]);
+
+impl Default for DropCounts {
+    fn default() -> Self {
+        Self([0; DROP_REASONS])
+    }
+}
+
+impl DropCounts {
+    /// Counts one frame.
+    pub fn count(&mut self, reason: DropReason) {
+        self.add(reason, 1);
+    }
+
+    /// Counts `frames` frames.
+    pub fn add(&mut self, reason: DropReason, frames: u64) {
+        if let Some(counter) = self.0.get_mut(reason as usize) {
+            *counter += frames;
+        }
+    }
+
+    /// Adds all counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// The count for one reason.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// The sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Each reason with its count, zeros included.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().copied().zip(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_counts_are_kept_apart() {
+        let mut counts = DropCounts::default();
+        for (position, &reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason as usize, position);
+            assert_eq!(
+                DropReason::ALL
+                    .iter()
+                    .filter(|r| r.name() == reason.name())
+                    .count(),
+                1
+            );
+            counts.add(reason, position as u64);
+        }
+        assert_eq!(counts.get(DropReason::Runt), 0);
+        assert_eq!(counts.total(), (0..DROP_REASONS as u64).sum::<u64>());
+    }
+}

@@ -1,0 +1,662 @@
+//! The heart: [`Switch::forward`] takes an ingress port, a [`Head`] and the time, and says where the frame goes.
+//!
+//! Order of judgement, each step a reason to drop: loop block, VLAN (L11), source guard (L08), learning (L03, L07), reserved
+//! group (L01), then the destination: known unicast to one port (L05), everything else flooded within its VLAN (L06) under
+//! the storm budget (L14). Learning comes after the filters that judge the source, so that a frame that is not admitted teaches
+//! nothing, and before the destination, so that the next frame of the same batch finds what this one taught (L18).
+//!
+//! A flood is a value with a cursor ([`Flood`]): the caller asks [`Switch::flood_next`] port by port, stops when its budget is
+//! used up and goes on later. Ports that came or went meanwhile are taken as they are then.
+//!
+//! Loops (L15). A container that bridges two of its ports would circle a broadcast for ever. Guarded ports stop that by
+//! themselves: what comes back has a foreign source. For unguarded ones the switch asks for a probe (source: its own
+//! address) through the port that floods, at most one a second and none while nothing is flooded; any frame with our
+//! own source that comes in through an unguarded port blocks it for [`LOOP_HOLD`].
+use crate::drop::DropReason;
+use crate::fdb::{Fdb, FdbLimits, Learned};
+use crate::guard::Owners;
+use crate::head::Head;
+use crate::mac::UnicastMac;
+use crate::port::{Guard, MAX_PORTS, PortConfig, PortId, PortSet};
+use crate::storm::{FloodClass, Storm};
+use crate::time::Time;
+use crate::vlan::{Priority, Vid};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub use crate::frame::TagOp;
+
+/// How long a port stays blocked after a frame of ours came back through it.
+pub const LOOP_HOLD: Duration = Duration::from_secs(30);
+/// Between two probes of one port.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Events that wait to be fetched; what comes beyond is counted, not kept.
+pub const EVENT_LIMIT: usize = 256;
+/// Probes that wait to be sent.
+const PROBE_LIMIT: usize = 64;
+/// Reserved group addresses that can never be forwarded: PAUSE, 01-80-C2-00-00-01, is for one link (802.3 annex 31B).
+pub const NEVER_FORWARDED: u16 = 1 << 1;
+
+/// The switch's own configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchConfig {
+    /// Our own address: the gateway's, and the source of probes.
+    pub mac: UnicastMac,
+    /// Limits of the filtering database.
+    pub fdb: FdbLimits,
+    /// Bit N lets 01-80-C2-00-00-0N through (L01); [`NEVER_FORWARDED`] is ignored.
+    pub group_forward: u16,
+    /// Keys the hashes of network keys.
+    pub seed: u64,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// It goes there.
+    To(Egress),
+    /// It ends here.
+    Drop(DropReason),
+}
+
+/// Where a frame goes: never back to where it came from, unless that port has hairpin on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// To one port.
+    One(PortId, TagOp),
+    /// To at least one, see [`Switch::flood_next`].
+    Flood(Flood),
+}
+
+/// A flood under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood {
+    ingress: PortId,
+    vid: Vid,
+    class: FloodClass,
+    priority: Priority,
+    group: u8,
+    /// The next port to look at.
+    cursor: u16,
+    /// Ports when it began.
+    copies: u32,
+}
+
+impl Flood {
+    /// How many ports it had before it when it began, at least 1.
+    #[must_use]
+    pub const fn copies(&self) -> u32 {
+        self.copies
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub const fn ingress(&self) -> PortId {
+        self.ingress
+    }
+}
+
+/// Something that a person may want to know; the datapath does not care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchEvent {
+    /// An address moved (L07).
+    Moved {
+        /// VLAN.
+        vid: Vid,
+        /// Address.
+        mac: UnicastMac,
+        /// Where it was.
+        from: PortId,
+        /// Where it is.
+        to: PortId,
+    },
+    /// An address moves too often and is held (L07).
+    Flap {
+        /// VLAN.
+        vid: Vid,
+        /// Address.
+        mac: UnicastMac,
+        /// Where it is held.
+        held: PortId,
+        /// Where else it was seen.
+        seen: PortId,
+    },
+    /// A port is blocked: a frame of ours came in through it (L15).
+    Loop {
+        /// The port.
+        port: PortId,
+    },
+}
+
+/// Why a port could not be added or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortError {
+    /// All [`MAX_PORTS`] are taken.
+    NoPort,
+    /// The number is taken, or there is no such port.
+    Number,
+    /// Another port is bound to this address.
+    MacTaken(UnicastMac),
+}
+
+#[derive(Debug)]
+struct Port {
+    config: PortConfig,
+    storm: Storm,
+    blocked_until: Option<Time>,
+    probed: Option<Time>,
+}
+
+/// One class of flood -> who takes it.
+#[derive(Debug, Default)]
+struct Takers {
+    unknown: PortSet,
+    broadcast: PortSet,
+    multicast: PortSet,
+}
+
+impl Takers {
+    fn of(&self, class: FloodClass) -> &PortSet {
+        match class {
+            FloodClass::Broadcast => &self.broadcast,
+            FloodClass::Multicast => &self.multicast,
+            FloodClass::Unknown => &self.unknown,
+        }
+    }
+}
+
+/// A learning switch. See the module's theory.
+#[derive(Debug)]
+pub struct Switch {
+    config: SwitchConfig,
+    ports: Vec<Option<Box<Port>>>,
+    fdb: Fdb,
+    owners: Owners,
+    /// VLAN -> its ports; an index of 4,095 pointers, sets only where there are members.
+    members: Vec<Option<Box<PortSet>>>,
+    takers: Takers,
+    /// Group - 1 -> its ports.
+    groups: Vec<PortSet>,
+    blocked: PortSet,
+    probes: VecDeque<(PortId, TagOp)>,
+    events: VecDeque<SwitchEvent>,
+    events_lost: u64,
+}
+
+impl Switch {
+    /// A switch with one port, the gateway, on VLAN 1.
+    #[must_use]
+    pub fn new(config: SwitchConfig) -> Self {
+        let mut switch = Self {
+            config,
+            ports: Vec::new(),
+            fdb: Fdb::new(config.fdb, config.seed),
+            owners: Owners::new(config.seed),
+            members: Vec::new(),
+            takers: Takers::default(),
+            groups: Vec::new(),
+            blocked: PortSet::default(),
+            probes: VecDeque::with_capacity(PROBE_LIMIT),
+            events: VecDeque::with_capacity(EVENT_LIMIT),
+            events_lost: 0,
+        };
+        let gateway = PortConfig {
+            guard: Guard::Bound(config.mac),
+            ..PortConfig::default()
+        };
+        // The first port of an empty switch: it cannot be refused.
+        let _ = switch.insert_port(PortId::GATEWAY, gateway);
+        switch
+    }
+
+    /// Says where a frame from `ingress` goes.
+    #[inline]
+    pub fn forward(&mut self, ingress: PortId, head: &Head, now: Time) -> Forward {
+        match self.judge(ingress, head, now) {
+            Ok(egress) => Forward::To(egress),
+            Err(reason) => Forward::Drop(reason),
+        }
+    }
+
+    #[inline]
+    fn judge(&mut self, ingress: PortId, head: &Head, now: Time) -> Result<Egress, DropReason> {
+        let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
+            return Err(DropReason::PortGone);
+        };
+        if port.blocked_until.is_some_and(|until| now < until) {
+            return Err(DropReason::Loop);
+        }
+        let vid = port.config.vlan.classify(head.tag)?;
+        match port.config.guard {
+            Guard::Bound(mac) if mac == head.src => {}
+            Guard::Bound(_) => return Err(DropReason::Spoof),
+            Guard::Off => {
+                if let Some(owner) = self.owners.owner(head.src) {
+                    return Err(self.foreign_source(ingress, owner, now));
+                }
+            }
+        }
+        if port.config.learn {
+            match self
+                .fdb
+                .learn(vid, head.src, ingress, port.config.fdb_limit, now)?
+            {
+                Learned::Refreshed | Learned::New | Learned::Full => {}
+                Learned::Moved(from) => self.event(SwitchEvent::Moved {
+                    vid,
+                    mac: head.src,
+                    from,
+                    to: ingress,
+                }),
+                Learned::Flapping(held) => {
+                    self.event(SwitchEvent::Flap {
+                        vid,
+                        mac: head.src,
+                        held,
+                        seen: ingress,
+                    });
+                    return Err(DropReason::Flap);
+                }
+            }
+        }
+        let priority = Priority::of(head.tag);
+        let class = if head.dst.is_group() {
+            if let Some(last) = head.dst.reserved_group()
+                && self.config.group_forward & !NEVER_FORWARDED & 1 << last == 0
+            {
+                return Err(DropReason::ReservedGroup);
+            }
+            if head.dst.is_broadcast() {
+                FloodClass::Broadcast
+            } else {
+                FloodClass::Multicast
+            }
+        } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now) {
+            return self.unicast(ingress, egress, vid, priority);
+        } else {
+            FloodClass::Unknown
+        };
+        self.flood(ingress, vid, class, priority, now)
+    }
+
+    /// To a station whose port is known.
+    #[inline]
+    fn unicast(
+        &self,
+        ingress: PortId,
+        egress: PortId,
+        vid: Vid,
+        priority: Priority,
+    ) -> Result<Egress, DropReason> {
+        let (Some(from), Some(to)) = (self.port(ingress), self.port(egress)) else {
+            return Err(DropReason::PortGone);
+        };
+        if ingress == egress && !from.config.hairpin {
+            return Err(DropReason::Filtered);
+        }
+        if from.config.group != 0 && from.config.group == to.config.group && ingress != egress {
+            return Err(DropReason::Isolated);
+        }
+        // An entry made by hand may name a port that does not carry the VLAN (any more).
+        if !to.config.vlan.carries(vid) {
+            return Err(DropReason::Vlan);
+        }
+        Ok(Egress::One(
+            egress,
+            to.config.vlan.egress_tag(to.config.tpid, vid, priority),
+        ))
+    }
+
+    /// To everybody else in the VLAN.
+    fn flood(
+        &mut self,
+        ingress: PortId,
+        vid: Vid,
+        class: FloodClass,
+        priority: Priority,
+        now: Time,
+    ) -> Result<Egress, DropReason> {
+        let Some(group) = self.port(ingress).map(|port| port.config.group) else {
+            return Err(DropReason::PortGone);
+        };
+        let mut flood = Flood {
+            ingress,
+            vid,
+            class,
+            priority,
+            group,
+            cursor: 0,
+            copies: 0,
+        };
+        let words = self.member_set(vid).map_or(0, PortSet::words);
+        flood.copies = (0..words)
+            .map(|word| self.flood_word(&flood, word).count_ones())
+            .sum();
+        if flood.copies == 0 {
+            return Err(DropReason::NoEgress);
+        }
+        self.want_probe(ingress, vid, now);
+        let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
+            return Err(DropReason::PortGone);
+        };
+        // The gateway floods only what it was asked for.
+        if ingress != PortId::GATEWAY && !port.storm.admit(class, flood.copies, now) {
+            return Err(DropReason::Storm);
+        }
+        Ok(Egress::Flood(flood))
+    }
+
+    /// 64 ports' worth of where a flood goes.
+    #[inline]
+    fn flood_word(&self, flood: &Flood, word: usize) -> u64 {
+        let mut ports = self
+            .member_set(flood.vid)
+            .map_or(0, |members| members.word(word));
+        ports &= self.takers.of(flood.class).word(word) & !self.blocked.word(word);
+        if let Some(group) = usize::from(flood.group)
+            .checked_sub(1)
+            .and_then(|group| self.groups.get(group))
+        {
+            ports &= !group.word(word);
+        }
+        if flood.ingress.index() >> 6 == word {
+            ports &= !(1 << (flood.ingress.get() & 63));
+        }
+        ports
+    }
+
+    /// The next port of a flood, ascending; `None` at its end.
+    #[inline]
+    pub fn flood_next(&self, flood: &mut Flood) -> Option<(PortId, TagOp)> {
+        let words = self.member_set(flood.vid)?.words();
+        loop {
+            let word = usize::from(flood.cursor >> 6);
+            if word >= words {
+                return None;
+            }
+            let rest = self.flood_word(flood, word) & (u64::MAX << (flood.cursor & 63));
+            if rest == 0 {
+                flood.cursor = (flood.cursor | 63) + 1;
+                continue;
+            }
+            let number = (word << 6) as u16 + rest.trailing_zeros() as u16;
+            flood.cursor = number + 1;
+            let id = PortId::new(number)?;
+            if let Some(port) = self.port(id) {
+                return Some((
+                    id,
+                    port.config
+                        .vlan
+                        .egress_tag(port.config.tpid, flood.vid, flood.priority),
+                ));
+            }
+        }
+    }
+
+    /// An unguarded port uses an address that belongs to somebody else.
+    #[cold]
+    fn foreign_source(&mut self, ingress: PortId, owner: PortId, now: Time) -> DropReason {
+        if owner != PortId::GATEWAY {
+            return DropReason::Spoof;
+        }
+        if let Some(Some(port)) = self.ports.get_mut(ingress.index()) {
+            port.blocked_until = Some(now.after(LOOP_HOLD));
+        }
+        self.blocked.insert(ingress);
+        self.fdb.flush(ingress);
+        self.event(SwitchEvent::Loop { port: ingress });
+        DropReason::Loop
+    }
+
+    fn want_probe(&mut self, ingress: PortId, vid: Vid, now: Time) {
+        let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
+            return;
+        };
+        let due = port
+            .probed
+            .is_none_or(|probed| now.since(probed) >= PROBE_INTERVAL);
+        if port.config.guard == Guard::Off && due && self.probes.len() < PROBE_LIMIT {
+            port.probed = Some(now);
+            self.probes.push_back((
+                ingress,
+                port.config
+                    .vlan
+                    .egress_tag(port.config.tpid, vid, Priority::default()),
+            ));
+        }
+    }
+
+    /// A port through which a probe (see [`crate::frame`]'s caller) is to be sent, with its tag.
+    pub fn next_probe(&mut self) -> Option<(PortId, TagOp)> {
+        self.probes.pop_front()
+    }
+
+    /// Whether probes wait.
+    #[inline]
+    #[must_use]
+    pub fn has_probes(&self) -> bool {
+        !self.probes.is_empty()
+    }
+
+    fn event(&mut self, event: SwitchEvent) {
+        if self.events.len() < EVENT_LIMIT {
+            self.events.push_back(event);
+        } else {
+            self.events_lost += 1;
+        }
+    }
+
+    /// The oldest event that was not fetched yet.
+    pub fn next_event(&mut self) -> Option<SwitchEvent> {
+        self.events.pop_front()
+    }
+
+    /// Periodic work, bounded by `budget` looks: unblocks ports, gives memory of aged entries back. Not needed for
+    /// correctness of lookups; call it every few seconds while [`Switch::needs_tick`].
+    pub fn tick(&mut self, now: Time, budget: u32) {
+        let over: Vec<PortId> = self
+            .blocked
+            .iter()
+            .filter(|&id| {
+                self.port(id)
+                    .is_none_or(|port| port.blocked_until.is_none_or(|until| now >= until))
+            })
+            .collect();
+        for id in over {
+            self.blocked.remove(id);
+            if let Some(Some(port)) = self.ports.get_mut(id.index()) {
+                port.blocked_until = None;
+            }
+        }
+        self.fdb.expire(now, budget);
+    }
+
+    /// Whether time alone can change anything.
+    #[must_use]
+    pub fn needs_tick(&self) -> bool {
+        !self.fdb.is_empty() || !self.blocked.is_empty()
+    }
+
+    #[inline]
+    fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(id.index())?.as_deref()
+    }
+
+    #[inline]
+    fn member_set(&self, vid: Vid) -> Option<&PortSet> {
+        self.members.get(usize::from(vid.get()))?.as_deref()
+    }
+
+    /// Adds a port under the lowest free number.
+    ///
+    /// # Errors
+    /// [`PortError::NoPort`] or [`PortError::MacTaken`]; nothing has changed then.
+    pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
+        let number = (1..MAX_PORTS)
+            .find(|&number| {
+                self.ports
+                    .get(usize::from(number))
+                    .is_none_or(Option::is_none)
+            })
+            .ok_or(PortError::NoPort)?;
+        let id = PortId::new(number).ok_or(PortError::NoPort)?;
+        self.insert_port(id, config)?;
+        Ok(id)
+    }
+
+    fn insert_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
+        if let Guard::Bound(mac) = config.guard
+            && !self.owners.bind(mac, id)
+        {
+            return Err(PortError::MacTaken(mac));
+        }
+        if self.ports.len() <= id.index() {
+            self.ports.resize_with(id.index() + 1, || None);
+        }
+        self.enlist(id, &config);
+        if let Some(slot) = self.ports.get_mut(id.index()) {
+            let storm = Storm::new(config.storm);
+            *slot = Some(Box::new(Port {
+                config,
+                storm,
+                blocked_until: None,
+                probed: None,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Puts a port into the sets that its configuration says.
+    fn enlist(&mut self, id: PortId, config: &PortConfig) {
+        let members = &mut self.members;
+        config.vlan.for_each(|vid| {
+            let vid = usize::from(vid.get());
+            if members.len() <= vid {
+                members.resize_with(vid + 1, || None);
+            }
+            if let Some(set) = members.get_mut(vid) {
+                set.get_or_insert_default().insert(id);
+            }
+        });
+        let takes = config.flood;
+        for (takes, set) in [
+            (takes.unknown, &mut self.takers.unknown),
+            (takes.broadcast, &mut self.takers.broadcast),
+            (takes.multicast, &mut self.takers.multicast),
+        ] {
+            if takes {
+                set.insert(id)
+            } else {
+                set.remove(id)
+            }
+        }
+        if let Some(group) = usize::from(config.group).checked_sub(1) {
+            if self.groups.len() <= group {
+                self.groups.resize_with(group + 1, PortSet::default);
+            }
+            if let Some(set) = self.groups.get_mut(group) {
+                set.insert(id);
+            }
+        }
+    }
+
+    fn delist(&mut self, id: PortId) {
+        for set in self.members.iter_mut().flatten() {
+            set.remove(id);
+        }
+        for set in self.groups.iter_mut().chain([
+            &mut self.takers.unknown,
+            &mut self.takers.broadcast,
+            &mut self.takers.multicast,
+        ]) {
+            set.remove(id);
+        }
+    }
+
+    /// Takes a port out: its addresses are forgotten at once (L04). The gateway stays. Says whether there was one.
+    pub fn remove_port(&mut self, id: PortId) -> bool {
+        if id == PortId::GATEWAY {
+            return false;
+        }
+        let Some(port) = self.ports.get_mut(id.index()).and_then(Option::take) else {
+            return false;
+        };
+        if let Guard::Bound(mac) = port.config.guard {
+            self.owners.release(mac, id);
+        }
+        self.delist(id);
+        self.blocked.remove(id);
+        self.probes.retain(|&(probed, _)| probed != id);
+        self.fdb.forget_port(id);
+        true
+    }
+
+    /// Changes a port's configuration. Learned addresses stay unless VLANs or the guard change.
+    ///
+    /// # Errors
+    /// [`PortError::Number`] or [`PortError::MacTaken`]; nothing has changed then.
+    pub fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
+        let old = self
+            .port(id)
+            .map(|port| port.config.clone())
+            .ok_or(PortError::Number)?;
+        if old.guard != config.guard {
+            if let Guard::Bound(mac) = config.guard
+                && !self.owners.bind(mac, id)
+            {
+                return Err(PortError::MacTaken(mac));
+            }
+            if let Guard::Bound(mac) = old.guard {
+                self.owners.release(mac, id);
+            }
+        }
+        if old.guard != config.guard || old.vlan != config.vlan {
+            self.fdb.flush(id);
+        }
+        self.delist(id);
+        self.enlist(id, &config);
+        if let Some(Some(port)) = self.ports.get_mut(id.index()) {
+            if old.storm != config.storm {
+                port.storm = Storm::new(config.storm);
+            }
+            port.config = config;
+        }
+        Ok(())
+    }
+
+    /// A port's configuration.
+    #[must_use]
+    pub fn port_config(&self, id: PortId) -> Option<&PortConfig> {
+        self.port(id).map(|port| &port.config)
+    }
+
+    /// Whether a loop was found behind a port and it is blocked.
+    #[must_use]
+    pub fn is_blocked(&self, id: PortId) -> bool {
+        self.blocked.contains(id)
+    }
+
+    /// The filtering database.
+    #[must_use]
+    pub const fn fdb(&self) -> &Fdb {
+        &self.fdb
+    }
+
+    /// The filtering database, to be changed by hand.
+    pub const fn fdb_mut(&mut self) -> &mut Fdb {
+        &mut self.fdb
+    }
+
+    /// The configuration; the ageing time is that of [`Switch::fdb`].
+    #[must_use]
+    pub const fn config(&self) -> &SwitchConfig {
+        &self.config
+    }
+
+    /// Which reserved group addresses pass from now on, see [`SwitchConfig::group_forward`].
+    pub const fn set_group_forward(&mut self, mask: u16) {
+        self.config.group_forward = mask & !NEVER_FORWARDED;
+    }
+}
