@@ -80,34 +80,22 @@ fn parse(arguments: &[String]) -> Option<Plan> {
             src: src.parse().ok()?,
             src_port: src_port.parse().ok()?,
             dst_port: dst_port.parse().ok()?,
-            flows: flows
-                .first()
-                .map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0))?,
+            flows: flows.first().map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0))?,
         }),
         _ => return None,
     };
-    let shortest = if udp.is_some() {
-        ETHERNET + IPV4 + UDP
-    } else {
-        ETHERNET
-    };
+    let shortest = if udp.is_some() { ETHERNET + IPV4 + UDP } else { ETHERNET };
     Some(Plan {
         interface: interface.clone(),
         dst: parse_mac(dst)?,
         duration: Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?,
-        length: length
-            .parse()
-            .ok()
-            .filter(|n| (shortest..=FRAME_BYTES_MAX).contains(n))?,
+        length: length.parse().ok().filter(|n| (shortest..=FRAME_BYTES_MAX).contains(n))?,
         udp,
     })
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|part| u8::from_str_radix(part, 16).ok())
-        .collect();
+    let bytes: Option<Vec<u8>> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
     bytes?.try_into().ok()
 }
 
@@ -128,16 +116,8 @@ fn blast(plan: &Plan) -> Result<String, Box<dyn std::error::Error>> {
                 next_flow = (next_flow + 1) % udp.flows;
             }
         }
-        let slices: [[IoSlice<'_>; 1]; BATCH_FRAMES] =
-            std::array::from_fn(|i| [IoSlice::new(&frames[i])]);
-        match sendmmsg(
-            socket.as_raw_fd(),
-            &mut headers,
-            &slices,
-            to_bound,
-            [],
-            MsgFlags::empty(),
-        ) {
+        let slices: [[IoSlice<'_>; 1]; BATCH_FRAMES] = std::array::from_fn(|i| [IoSlice::new(&frames[i])]);
+        match sendmmsg(socket.as_raw_fd(), &mut headers, &slices, to_bound, [], MsgFlags::empty()) {
             Ok(results) => sent += results.count() as u64,
             Err(Errno::ENOBUFS | Errno::EAGAIN) => errors += 1,
             Err(error) => return Err(error.into()),
@@ -147,10 +127,7 @@ fn blast(plan: &Plan) -> Result<String, Box<dyn std::error::Error>> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    Ok(format!(
-        "sent {:.3} Mframe/s, {errors} errors, in {seconds:.3} s",
-        sent as f64 / seconds / 1e6
-    ))
+    Ok(format!("sent {:.3} Mframe/s, {errors} errors, in {seconds:.3} s", sent as f64 / seconds / 1e6))
 }
 
 /// The interface's index and MAC address, in this namespace.
@@ -197,10 +174,7 @@ fn ipv4_udp(udp: &Udp, length: usize) -> Vec<u8> {
 
 /// RFC 1071, of an even number of bytes.
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum();
+    let mut sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -212,12 +186,7 @@ mod tests {
     use super::*;
 
     fn plan(line: &str) -> Option<Plan> {
-        parse(
-            &line
-                .split_whitespace()
-                .map(String::from)
-                .collect::<Vec<_>>(),
-        )
+        parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -51,9 +51,7 @@ fn main() -> ExitCode {
 
 fn parse(port: &str) -> Option<Port> {
     match port.split_once(':')? {
-        ("tap", name) if !name.is_empty() && !name.contains('/') && name != ".." => {
-            Some(Port::Tap(name.into()))
-        }
+        ("tap", name) if !name.is_empty() && !name.contains('/') && name != ".." => Some(Port::Tap(name.into())),
         ("packet", name) if !name.is_empty() => Some(Port::Packet(name.into())),
         _ => None,
     }
@@ -70,16 +68,13 @@ fn run(a: &Port, b: &Port) -> Result<(), Failure> {
 fn open(port: &Port) -> Result<OwnedFd, Failure> {
     match port {
         Port::Tap(namespace) => inside(namespace, || Ok(tap()?)),
-        Port::Packet(interface) => {
-            host_end(interface).map_err(|error| format!("{interface}: {error}").into())
-        }
+        Port::Packet(interface) => host_end(interface).map_err(|error| format!("{interface}: {error}").into()),
     }
 }
 
 /// Runs `act` in a named namespace and comes back.
 fn inside<T>(namespace: &str, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let there = File::open(Path::new("/run/netns").join(namespace))
-        .map_err(|error| format!("namespace {namespace}: {error}"))?;
+    let there = File::open(Path::new("/run/netns").join(namespace)).map_err(|error| format!("namespace {namespace}: {error}"))?;
     let home = File::open("/proc/self/ns/net")?;
     setns(there, CloneFlags::CLONE_NEWNET)?;
     let made = act();

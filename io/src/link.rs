@@ -92,27 +92,19 @@ pub enum LinkError {
     #[error("{} is no address of an interface: choose a unicast one such as 02:58:0a:58:00:02", mac_text(.0))]
     Mac([u8; 6]),
     /// No /dev/net/tun.
-    #[error(
-        "/dev/net/tun does not exist: \"sudo modprobe tun\"; inside Docker start with --device /dev/net/tun"
-    )]
+    #[error("/dev/net/tun does not exist: \"sudo modprobe tun\"; inside Docker start with --device /dev/net/tun")]
     NoTun,
     /// /dev/net/tun's mode keeps the user out.
-    #[error(
-        "/dev/net/tun is mode {mode:04o}, you need read-write: \"sudo chmod 0666 /dev/net/tun\" (the usual mode)"
-    )]
+    #[error("/dev/net/tun is mode {mode:04o}, you need read-write: \"sudo chmod 0666 /dev/net/tun\" (the usual mode)")]
     TunMode {
         /// Its permission bits.
         mode: u32,
     },
     /// A device cgroup or security module keeps the user out.
-    #[error(
-        "/dev/net/tun is forbidden to this container: inside Docker start with --device /dev/net/tun"
-    )]
+    #[error("/dev/net/tun is forbidden to this container: inside Docker start with --device /dev/net/tun")]
     TunForbidden,
     /// No capability in the namespace.
-    #[error(
-        "you may not {what} in this namespace: use sudo, or a namespace of your own (\"unshare -Urn\")"
-    )]
+    #[error("you may not {what} in this namespace: use sudo, or a namespace of your own (\"unshare -Urn\")")]
     NotAllowed {
         /// What was tried.
         what: &'static str,
@@ -139,11 +131,7 @@ fn next_name(taken: &IfName) -> String {
     let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
     let number = text.get(stem.len()..).and_then(|n| n.parse::<u32>().ok());
     let proposed = format!("{stem}{}", number.map_or(1, |n| n.saturating_add(1)));
-    if IfName::parse(&proposed).is_ok() {
-        proposed
-    } else {
-        "eth1".into()
-    }
+    if IfName::parse(&proposed).is_ok() { proposed } else { "eth1".into() }
 }
 
 fn mac_text(mac: &[u8; 6]) -> String {
@@ -172,17 +160,12 @@ fn check(mac: [u8; 6], mtu: u32) -> Result<(), LinkError> {
 fn open_tun() -> Result<OwnedFd, LinkError> {
     tun::open().map_err(|e| match e.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR) => LinkError::NoTun,
-        Some(libc::EACCES) => {
-            match std::fs::metadata(tun::DEVICE).map(|m| m.permissions().mode() & 0o7777) {
-                Ok(mode) if mode & 0o006 != 0o006 => LinkError::TunMode { mode },
-                Ok(_) | Err(_) => LinkError::TunForbidden,
-            }
-        }
-        Some(libc::EPERM) => LinkError::TunForbidden,
-        _ => LinkError::System {
-            what: "open /dev/net/tun",
-            source: e,
+        Some(libc::EACCES) => match std::fs::metadata(tun::DEVICE).map(|m| m.permissions().mode() & 0o7777) {
+            Ok(mode) if mode & 0o006 != 0o006 => LinkError::TunMode { mode },
+            Ok(_) | Err(_) => LinkError::TunForbidden,
         },
+        Some(libc::EPERM) => LinkError::TunForbidden,
+        _ => LinkError::System { what: "open /dev/net/tun", source: e },
     })
 }
 
@@ -197,15 +180,12 @@ pub fn open_tap(ifname: &IfName, options: &TapOptions) -> Result<(OwnedFd, u32),
     tun::set_iff(&fd, ifname, tun::FLAGS | libc::IFF_TUN_EXCL).map_err(|e| {
         match e.raw_os_error() {
             // With TUN_EXCL an existing TAP, EINVAL an existing interface of another kind.
-            Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => LinkError::Taken {
-                name: ifname.clone(),
-            },
+            Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => LinkError::Taken { name: ifname.clone() },
             _ => system("make a TAP")(e),
         }
     })?;
     tun::set_vnet_header_size(&fd, tun::HEADER_BYTES).map_err(system("set the TAP's header"))?;
-    let mask =
-        tun::climb_offloads(&fd, options.max_rung).map_err(system("set the TAP's offloads"))?;
+    let mask = tun::climb_offloads(&fd, options.max_rung).map_err(system("set the TAP's offloads"))?;
     let settings = LinkSettings {
         mac: Some(options.mac),
         mtu: Some(options.mtu),
@@ -213,12 +193,7 @@ pub fn open_tap(ifname: &IfName, options: &TapOptions) -> Result<(OwnedFd, u32),
         ..LinkSettings::default()
     };
     let mut netlink = Netlink::open().map_err(system("open rtnetlink"))?;
-    netlink
-        .apply(&[Change::SetByName {
-            name: ifname.clone(),
-            settings,
-        }])
-        .map_err(|e| system("configure the TAP")(e.source))?;
+    netlink.apply(&[Change::SetByName { name: ifname.clone(), settings }]).map_err(|e| system("configure the TAP")(e.source))?;
     Ok((fd, mask))
 }
 
@@ -228,26 +203,17 @@ pub fn open_tap(ifname: &IfName, options: &TapOptions) -> Result<(OwnedFd, u32),
 ///
 /// # Errors
 /// [`LinkError`]; the pair is gone again then.
-pub fn open_veth(
-    container: BorrowedFd<'_>,
-    ifname: &IfName,
-    options: &VethOptions,
-) -> Result<OwnedFd, LinkError> {
+pub fn open_veth(container: BorrowedFd<'_>, ifname: &IfName, options: &VethOptions) -> Result<OwnedFd, LinkError> {
     check(options.mac, options.mtu)?;
     let home = File::open("/proc/thread-self/ns/net").map_err(system("open our own namespace"))?;
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| system("make a namespace")(e.into()))?;
     let port = open_host_end(container, ifname, options);
-    setns(&home, CloneFlags::CLONE_NEWNET)
-        .map_err(|e| system("return to our own namespace")(e.into()))?;
+    setns(&home, CloneFlags::CLONE_NEWNET).map_err(|e| system("return to our own namespace")(e.into()))?;
     port
 }
 
 /// The part of [`open_veth`] within the anonymous namespace.
-fn open_host_end(
-    container: BorrowedFd<'_>,
-    ifname: &IfName,
-    options: &VethOptions,
-) -> Result<OwnedFd, LinkError> {
+fn open_host_end(container: BorrowedFd<'_>, ifname: &IfName, options: &VethOptions) -> Result<OwnedFd, LinkError> {
     // /proc/sys/net is that of the calling thread's namespace. Where it is read-only (in some containers) or the kernel
     // has no IPv6, the other two measures keep the interface silent alone.
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -259,38 +225,19 @@ fn open_host_end(
             index: HOST_END_INDEX,
             mtu: options.mtu,
             arp: false,
-            peer: VethPeer {
-                name: ifname.clone(),
-                namespace: container,
-                mac: options.mac,
-                mtu: options.mtu,
-            },
+            peer: VethPeer { name: ifname.clone(), namespace: container, mac: options.mac, mtu: options.mtu },
         },
+        Change::Set { index: HOST_END_INDEX, settings: LinkSettings { no_ipv6_address: true, ..LinkSettings::default() } },
         Change::Set {
             index: HOST_END_INDEX,
-            settings: LinkSettings {
-                no_ipv6_address: true,
-                ..LinkSettings::default()
-            },
-        },
-        Change::Set {
-            index: HOST_END_INDEX,
-            settings: LinkSettings {
-                up: Some(true),
-                arp: Some(false),
-                ..LinkSettings::default()
-            },
+            settings: LinkSettings { up: Some(true), arp: Some(false), ..LinkSettings::default() },
         },
     ];
-    netlink
-        .apply(&changes)
-        .map_err(|e| match (e.position, e.source.raw_os_error()) {
-            // The anonymous namespace is empty: the name in the container's is meant.
-            (0, Some(libc::EEXIST)) => LinkError::Taken {
-                name: ifname.clone(),
-            },
-            _ => system("make a veth pair")(e.source),
-        })?;
+    netlink.apply(&changes).map_err(|e| match (e.position, e.source.raw_os_error()) {
+        // The anonymous namespace is empty: the name in the container's is meant.
+        (0, Some(libc::EEXIST)) => LinkError::Taken { name: ifname.clone() },
+        _ => system("make a veth pair")(e.source),
+    })?;
     packet::open(HOST_END_INDEX).map_err(system("open a packet socket"))
 }
 
@@ -300,41 +247,19 @@ fn open_host_end(
 /// # Errors
 /// [`LinkError`]. What was set before the failure stays: the caller closes the port, which removes the interface.
 pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(), LinkError> {
-    let up = LinkSettings {
-        up: Some(true),
-        ..LinkSettings::default()
-    };
+    let up = LinkSettings { up: Some(true), ..LinkSettings::default() };
     let changes = [
-        Change::Set {
-            index: LOOPBACK_INDEX,
-            settings: up,
-        },
-        Change::Address {
-            index,
-            address: to.address,
-            prefix: to.prefix,
-        },
-        Change::Set {
-            index,
-            settings: up,
-        },
-        Change::DefaultRoute {
-            index,
-            gateway: to.gateway,
-        },
-        Change::Neighbour {
-            index,
-            address: to.gateway,
-            mac: to.gateway_mac,
-        },
+        Change::Set { index: LOOPBACK_INDEX, settings: up },
+        Change::Address { index, address: to.address, prefix: to.prefix },
+        Change::Set { index, settings: up },
+        Change::DefaultRoute { index, gateway: to.gateway },
+        Change::Neighbour { index, address: to.gateway, mac: to.gateway_mac },
     ];
-    netlink
-        .apply(&changes)
-        .map_err(|e| match (e.position, e.source.raw_os_error()) {
-            (1, Some(libc::EEXIST)) => LinkError::AddressExists(to.address),
-            (3, Some(libc::EEXIST)) => LinkError::RouteExists,
-            _ => system("configure the interface")(e.source),
-        })
+    netlink.apply(&changes).map_err(|e| match (e.position, e.source.raw_os_error()) {
+        (1, Some(libc::EEXIST)) => LinkError::AddressExists(to.address),
+        (3, Some(libc::EEXIST)) => LinkError::RouteExists,
+        _ => system("configure the interface")(e.source),
+    })
 }
 
 #[cfg(test)]
@@ -343,22 +268,13 @@ mod tests {
 
     #[test]
     fn a_free_name_is_proposed() {
-        for (taken, proposed) in [
-            ("eth0", "eth1"),
-            ("eth9", "eth10"),
-            ("lo", "lo1"),
-            ("fifteen-bytes-9", "eth1"),
-            ("a4294967295", "a4294967295"),
-        ] {
+        for (taken, proposed) in
+            [("eth0", "eth1"), ("eth9", "eth10"), ("lo", "lo1"), ("fifteen-bytes-9", "eth1"), ("a4294967295", "a4294967295")]
+        {
             assert_eq!(next_name(&IfName::parse(taken).unwrap()), proposed);
         }
-        let error = LinkError::Taken {
-            name: IfName::parse("eth0").unwrap(),
-        };
-        assert_eq!(
-            error.to_string(),
-            "the namespace already has an interface eth0: pass --ifname eth1"
-        );
+        let error = LinkError::Taken { name: IfName::parse("eth0").unwrap() };
+        assert_eq!(error.to_string(), "the namespace already has an interface eth0: pass --ifname eth1");
     }
 
     #[test]
@@ -367,15 +283,9 @@ mod tests {
             LinkError::TunMode { mode: 0o600 }.to_string(),
             "/dev/net/tun is mode 0600, you need read-write: \"sudo chmod 0666 /dev/net/tun\" (the usual mode)"
         );
-        assert!(matches!(
-            check([1, 0, 0, 0, 0, 0], 1500),
-            Err(LinkError::Mac(_))
-        ));
+        assert!(matches!(check([1, 0, 0, 0, 0, 0], 1500), Err(LinkError::Mac(_))));
         assert!(matches!(check([0; 6], 1500), Err(LinkError::Mac(_))));
-        assert!(matches!(
-            check([2, 0, 0, 0, 0, 0], 67),
-            Err(LinkError::Mtu(67))
-        ));
+        assert!(matches!(check([2, 0, 0, 0, 0, 0], 67), Err(LinkError::Mtu(67))));
         assert!(check([2, 0, 0, 0, 0, 0], MTU_MAX).is_ok());
     }
 }

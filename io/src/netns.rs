@@ -66,12 +66,7 @@ impl NsSpec {
     /// # Errors
     /// [`NetnsError::BadSpec`].
     pub fn parse(text: &str) -> Result<NsSpec, NetnsError> {
-        let bad = |why| {
-            Err(NetnsError::BadSpec {
-                text: text.chars().take(64).collect(),
-                why,
-            })
-        };
+        let bad = |why| Err(NetnsError::BadSpec { text: text.chars().take(64).collect(), why });
         if text.is_empty() {
             return bad("is empty");
         }
@@ -82,17 +77,13 @@ impl NsSpec {
             if text.len() > PATH_MAX_BYTES {
                 return bad("is longer than a path may be");
             }
-            let pid = text
-                .strip_prefix("/proc/")
-                .and_then(|t| t.strip_suffix("/ns/net"));
+            let pid = text.strip_prefix("/proc/").and_then(|t| t.strip_suffix("/ns/net"));
             return match pid.and_then(positive) {
                 Some(pid) => Ok(NsSpec::Pid(pid)),
                 None => Ok(NsSpec::Path(text.into())),
             };
         }
-        let number = text
-            .strip_prefix("pid:")
-            .or_else(|| text.bytes().all(|b| b.is_ascii_digit()).then_some(text));
+        let number = text.strip_prefix("pid:").or_else(|| text.bytes().all(|b| b.is_ascii_digit()).then_some(text));
         if let Some(number) = number {
             return match positive(number) {
                 Some(pid) => Ok(NsSpec::Pid(pid)),
@@ -173,9 +164,7 @@ pub enum NetnsError {
         path: PathBuf,
     },
     /// The user has no power over the namespace.
-    #[error(
-        "namespace {spec} belongs to {owner}: \"sudo vswitch attach {spec}\", or make your own with \"unshare -Urn\""
-    )]
+    #[error("namespace {spec} belongs to {owner}: \"sudo vswitch attach {spec}\", or make your own with \"unshare -Urn\"")]
     BelongsTo {
         /// The namespace.
         spec: String,
@@ -183,9 +172,7 @@ pub enum NetnsError {
         owner: String,
     },
     /// The namespace is the one vswitch itself or the system runs in.
-    #[error(
-        "{spec} is in the host's own namespace: give a container's, or make one with \"ip netns add\""
-    )]
+    #[error("{spec} is in the host's own namespace: give a container's, or make one with \"ip netns add\"")]
     Host {
         /// The namespace.
         spec: String,
@@ -197,9 +184,7 @@ pub enum NetnsError {
         spec: String,
     },
     /// Another system call failed.
-    #[error(
-        "cannot {what} namespace {spec} ({source}): check that it exists and that you may use it"
-    )]
+    #[error("cannot {what} namespace {spec} ({source}): check that it exists and that you may use it")]
     System {
         /// The namespace.
         spec: String,
@@ -226,10 +211,7 @@ impl NsId {
     /// Those of stat(2).
     pub fn of_path(path: &Path) -> io::Result<NsId> {
         let meta = std::fs::metadata(path)?;
-        Ok(NsId {
-            dev: meta.dev(),
-            ino: meta.ino(),
-        })
+        Ok(NsId { dev: meta.dev(), ino: meta.ino() })
     }
 
     /// Of an open namespace.
@@ -239,25 +221,15 @@ impl NsId {
     pub fn of_fd(fd: BorrowedFd<'_>) -> io::Result<NsId> {
         let stat = nix::sys::stat::fstat(fd)?;
         #[allow(clippy::unnecessary_cast)] // the widths differ between architectures
-        Ok(NsId {
-            dev: stat.st_dev as u64,
-            ino: stat.st_ino as u64,
-        })
+        Ok(NsId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
     }
 }
 
 /// Where a namespace was found.
 #[derive(Debug)]
 enum Origin {
-    Name {
-        dir: PathBuf,
-        file: String,
-    },
-    Process {
-        pid: i32,
-        comm: String,
-        pidfd: OwnedFd,
-    },
+    Name { dir: PathBuf, file: String },
+    Process { pid: i32, comm: String, pidfd: OwnedFd },
 }
 
 /// An open network namespace.
@@ -295,20 +267,11 @@ impl Namespace {
 
     fn open_file(spec: &NsSpec, path: &Path) -> Result<Namespace, NetnsError> {
         let (fd, id) = open_ns_file(spec, path)?;
-        let (Some(dir), Some(file)) = (path.parent(), path.file_name().and_then(|f| f.to_str()))
-        else {
+        let (Some(dir), Some(file)) = (path.parent(), path.file_name().and_then(|f| f.to_str())) else {
             return Err(NetnsError::NotANamespace { path: path.into() });
         };
-        let origin = Origin::Name {
-            dir: dir.into(),
-            file: file.into(),
-        };
-        Ok(Namespace {
-            fd,
-            id,
-            spec: spec.clone(),
-            origin,
-        })
+        let origin = Origin::Name { dir: dir.into(), file: file.into() };
+        Ok(Namespace { fd, id, spec: spec.clone(), origin })
     }
 
     fn open_process(spec: &NsSpec, pid: i32) -> Result<Namespace, NetnsError> {
@@ -326,19 +289,8 @@ impl Namespace {
         }
         // A process that is just ending has no namespace any more.
         let ended = |e: &NetnsError| matches!(e, NetnsError::NoSuchPath { .. });
-        let (fd, id) = opened.map_err(|e| {
-            if ended(&e) {
-                NetnsError::NoSuchProcess { pid }
-            } else {
-                e
-            }
-        })?;
-        Ok(Namespace {
-            fd,
-            id,
-            spec: spec.clone(),
-            origin: Origin::Process { pid, comm, pidfd },
-        })
+        let (fd, id) = opened.map_err(|e| if ended(&e) { NetnsError::NoSuchProcess { pid } } else { e })?;
+        Ok(Namespace { fd, id, spec: spec.clone(), origin: Origin::Process { pid, comm, pidfd } })
     }
 
     /// What the namespace is told by.
@@ -362,11 +314,7 @@ impl Namespace {
             Origin::Process { pid, comm, .. } => format!("{comm}-{pid}"),
         };
         let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }
         };
         raw.chars().map(plain).collect()
     }
@@ -376,8 +324,7 @@ impl Namespace {
     /// # Errors
     /// [`NetnsError::System`] when our own namespace cannot be told.
     pub fn is_host(&self) -> Result<bool, NetnsError> {
-        let own = NsId::of_path(Path::new("/proc/self/ns/net"))
-            .map_err(|e| system(&self.spec, "compare", e))?;
+        let own = NsId::of_path(Path::new("/proc/self/ns/net")).map_err(|e| system(&self.spec, "compare", e))?;
         let init = NsId::of_path(Path::new("/proc/1/ns/net")).ok();
         Ok(self.id == own || init == Some(self.id))
     }
@@ -387,13 +334,7 @@ impl Namespace {
     /// # Errors
     /// [`NetnsError::Host`].
     pub fn refuse_host(&self) -> Result<(), NetnsError> {
-        if self.is_host()? {
-            Err(NetnsError::Host {
-                spec: self.spec.to_string(),
-            })
-        } else {
-            Ok(())
-        }
+        if self.is_host()? { Err(NetnsError::Host { spec: self.spec.to_string() }) } else { Ok(()) }
     }
 
     /// What tells that the namespace is gone, to be passed to the daemon.
@@ -403,13 +344,9 @@ impl Namespace {
     pub fn watch(&self) -> Result<Watch, NetnsError> {
         let failed = |e: io::Error| system(&self.spec, "watch", e);
         let watch = match &self.origin {
-            Origin::Process { pidfd, .. } => Watch {
-                fd: pidfd.try_clone().map_err(failed)?,
-                kind: WatchKind::Process,
-            },
+            Origin::Process { pidfd, .. } => Watch { fd: pidfd.try_clone().map_err(failed)?, kind: WatchKind::Process },
             Origin::Name { dir, file } => {
-                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-                    .map_err(|e| failed(e.into()))?;
+                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| failed(e.into()))?;
                 let events = AddWatchFlags::IN_DELETE
                     | AddWatchFlags::IN_MOVED_FROM
                     | AddWatchFlags::IN_MOVED_TO
@@ -417,25 +354,14 @@ impl Namespace {
                     | AddWatchFlags::IN_DELETE_SELF
                     | AddWatchFlags::IN_MOVE_SELF
                     | AddWatchFlags::IN_ONLYDIR;
-                inotify
-                    .add_watch(dir.as_path(), events)
-                    .map_err(|e| failed(e.into()))?;
-                let kind = WatchKind::Name {
-                    dir: dir.clone(),
-                    file: file.clone(),
-                    id: self.id,
-                };
-                Watch {
-                    fd: inotify.into(),
-                    kind,
-                }
+                inotify.add_watch(dir.as_path(), events).map_err(|e| failed(e.into()))?;
+                let kind = WatchKind::Name { dir: dir.clone(), file: file.clone(), id: self.id };
+                Watch { fd: inotify.into(), kind }
             }
         };
         // What went before the watch was set gives no event.
         if watch.gone().map_err(failed)? {
-            return Err(NetnsError::Gone {
-                spec: self.spec.to_string(),
-            });
+            return Err(NetnsError::Gone { spec: self.spec.to_string() });
         }
         Ok(watch)
     }
@@ -451,26 +377,16 @@ impl Namespace {
             Err(Errno::EPERM) => {}
             Err(e) => return Err(system(&self.spec, "enter", e.into())),
         }
-        let belongs_to = |owner: String| NetnsError::BelongsTo {
-            spec: self.spec.to_string(),
-            owner,
-        };
-        let user =
-            ns::owning_user_namespace(&self.fd).map_err(|_| belongs_to("another user".into()))?;
-        let owner =
-            || belongs_to(ns::owner(&user).map_or_else(|_| "another user".into(), user_name));
-        let same =
-            NsId::of_fd(user.as_fd()).ok() == NsId::of_path(Path::new("/proc/self/ns/user")).ok();
+        let belongs_to = |owner: String| NetnsError::BelongsTo { spec: self.spec.to_string(), owner };
+        let user = ns::owning_user_namespace(&self.fd).map_err(|_| belongs_to("another user".into()))?;
+        let owner = || belongs_to(ns::owner(&user).map_or_else(|_| "another user".into(), user_name));
+        let same = NsId::of_fd(user.as_fd()).ok() == NsId::of_path(Path::new("/proc/self/ns/user")).ok();
         if same {
             return Err(owner());
         }
         if let Err(e) = setns(&user, CloneFlags::CLONE_NEWUSER) {
             let denied = e == Errno::EPERM;
-            return Err(if denied {
-                owner()
-            } else {
-                system(&self.spec, "join the owner of", e.into())
-            });
+            return Err(if denied { owner() } else { system(&self.spec, "join the owner of", e.into()) });
         }
         setns(&self.fd, CloneFlags::CLONE_NEWNET).map_err(|e| system(&self.spec, "enter", e.into()))
     }
@@ -491,38 +407,22 @@ fn user_name(uid: u32) -> String {
 }
 
 fn system(spec: &NsSpec, what: &'static str, source: io::Error) -> NetnsError {
-    NetnsError::System {
-        spec: spec.to_string(),
-        what,
-        source,
-    }
+    NetnsError::System { spec: spec.to_string(), what, source }
 }
 
 /// Opens a namespace file. Its kind is asked before it is opened, for open(2) of a device or FIFO may have effects.
 fn open_ns_file(spec: &NsSpec, path: &Path) -> Result<(OwnedFd, NsId), NetnsError> {
     let failed = |e: io::Error| match e.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH) => {
-            NetnsError::NoSuchPath { path: path.into() }
-        }
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH) => NetnsError::NoSuchPath { path: path.into() },
         Some(libc::EACCES | libc::EPERM) => NetnsError::Denied { path: path.into() },
         _ => system(spec, "open", e),
     };
     let not_one = || NetnsError::NotANamespace { path: path.into() };
-    if statfs(path)
-        .map_err(|e| failed(e.into()))?
-        .filesystem_type()
-        != NSFS_MAGIC
-    {
+    if statfs(path).map_err(|e| failed(e.into()))?.filesystem_type() != NSFS_MAGIC {
         return Err(not_one());
     }
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let fd = OwnedFd::from(
-        File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)
-            .map_err(failed)?,
-    );
+    let fd = OwnedFd::from(File::options().read(true).custom_flags(flags).open(path).map_err(failed)?);
     let nsfs = fstatfs(&fd).is_ok_and(|s| s.filesystem_type() == NSFS_MAGIC);
     if !nsfs || ns::kind(&fd).ok() != Some(libc::CLONE_NEWNET) {
         return Err(not_one());
@@ -585,9 +485,7 @@ impl Watch {
                 let taken_away = self.drain(file)?;
                 match NsId::of_path(&dir.join(file)) {
                     Ok(now) => Ok(now != *id),
-                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                        Ok(true)
-                    }
+                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(true),
                     Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(taken_away),
                     Err(e) => Err(e),
                 }
@@ -613,18 +511,13 @@ impl Watch {
 
 /// Whether inotify events (`wd, mask, cookie, len`, then `len` bytes of NUL-padded name) took `file` away.
 fn takes_away(mut events: &[u8], file: &str) -> bool {
-    let word = |e: &[u8], at: usize| {
-        e.get(at..at + 4)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u32::from_ne_bytes)
-    };
+    let word = |e: &[u8], at: usize| e.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
     while events.len() >= EVENT_HEADER_BYTES {
         let (mask, len) = (word(events, 4), word(events, 12) as usize);
         let end = EVENT_HEADER_BYTES.saturating_add(len);
         let name = events.get(EVENT_HEADER_BYTES..end).unwrap_or_default();
         let name = name.split(|b| *b == 0).next().unwrap_or_default();
-        if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_UNMOUNT | libc::IN_IGNORED)
-            != 0
+        if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_UNMOUNT | libc::IN_IGNORED) != 0
             || (mask & (libc::IN_DELETE | libc::IN_MOVED_FROM) != 0 && name == file.as_bytes())
         {
             return true;
@@ -646,10 +539,7 @@ mod tests {
         assert_eq!(NsSpec::parse("pid:12").unwrap(), NsSpec::Pid(12));
         assert_eq!(NsSpec::parse("/proc/12/ns/net").unwrap(), NsSpec::Pid(12));
         assert_eq!(NsSpec::parse("./x").unwrap(), NsSpec::Path("./x".into()));
-        assert_eq!(
-            NsSpec::parse("/proc/self/ns/net").unwrap(),
-            NsSpec::Path("/proc/self/ns/net".into())
-        );
+        assert_eq!(NsSpec::parse("/proc/self/ns/net").unwrap(), NsSpec::Path("/proc/self/ns/net".into()));
         let long = "n".repeat(256);
         let long_path = format!("/{}", "p/".repeat(2100));
         let bad = [
@@ -671,10 +561,7 @@ mod tests {
         ];
         for text in bad {
             let error = NsSpec::parse(text).unwrap_err().to_string();
-            assert!(
-                error.len() < 600 && error.contains(": ") && !error.contains('\n'),
-                "{text:?}: {error}"
-            );
+            assert!(error.len() < 600 && error.contains(": ") && !error.contains('\n'), "{text:?}: {error}");
         }
     }
 
@@ -685,24 +572,12 @@ mod tests {
             error("vswitch-none").to_string(),
             "no network namespace \"vswitch-none\" in /run/netns: \"ip netns add vswitch-none\", or give a path or pid:N"
         );
-        assert!(matches!(
-            error("/dev/null"),
-            NetnsError::NotANamespace { .. }
-        ));
+        assert!(matches!(error("/dev/null"), NetnsError::NotANamespace { .. }));
         assert!(matches!(error("/"), NetnsError::NotANamespace { .. }));
         assert!(matches!(error("/nowhere/x"), NetnsError::NoSuchPath { .. }));
-        assert!(matches!(
-            error("/dev/null/x"),
-            NetnsError::NoSuchPath { .. }
-        ));
-        assert!(matches!(
-            error("/proc/self/ns/mnt"),
-            NetnsError::NotANamespace { .. }
-        ));
-        assert!(matches!(
-            error("2147483647"),
-            NetnsError::NoSuchProcess { .. }
-        ));
+        assert!(matches!(error("/dev/null/x"), NetnsError::NoSuchPath { .. }));
+        assert!(matches!(error("/proc/self/ns/mnt"), NetnsError::NotANamespace { .. }));
+        assert!(matches!(error("2147483647"), NetnsError::NoSuchProcess { .. }));
     }
 
     #[test]
@@ -715,15 +590,8 @@ mod tests {
         assert_eq!(own.id(), again.id());
         assert_eq!(again.suggested_name(), "net");
         let name = own.suggested_name();
-        assert!(
-            name.ends_with(&format!("-{}", std::process::id())),
-            "{name}"
-        );
-        assert!(
-            name.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
-            "{name}"
-        );
+        assert!(name.ends_with(&format!("-{}", std::process::id())), "{name}");
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{name}");
     }
 
     #[test]
@@ -742,10 +610,7 @@ mod tests {
 
     #[test]
     fn a_process_watch() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let ns = Namespace::open(&NsSpec::Pid(i32::try_from(child.id()).unwrap())).unwrap();
         let watch = ns.watch().unwrap();
         assert!(watch.fd_fits());
@@ -754,10 +619,7 @@ mod tests {
         child.wait().unwrap();
         assert!(watch.gone().unwrap());
         assert!(matches!(ns.watch().unwrap_err(), NetnsError::Gone { .. }));
-        assert!(matches!(
-            Namespace::open(ns.spec()).unwrap_err(),
-            NetnsError::NoSuchProcess { .. }
-        ));
+        assert!(matches!(Namespace::open(ns.spec()).unwrap_err(), NetnsError::NoSuchProcess { .. }));
     }
 
     #[test]
@@ -792,25 +654,9 @@ mod tests {
     fn a_wrong_fd_is_no_watch() {
         let fd = || OwnedFd::from(File::open("/dev/null").unwrap());
         let id = NsId { dev: 1, ino: 2 };
-        let name = WatchKind::Name {
-            dir: "/run/netns".into(),
-            file: "x".into(),
-            id,
-        };
-        assert!(
-            !Watch {
-                fd: fd(),
-                kind: name
-            }
-            .fd_fits()
-        );
-        assert!(
-            !Watch {
-                fd: fd(),
-                kind: WatchKind::Process
-            }
-            .fd_fits()
-        );
+        let name = WatchKind::Name { dir: "/run/netns".into(), file: "x".into(), id };
+        assert!(!Watch { fd: fd(), kind: name }.fd_fits());
+        assert!(!Watch { fd: fd(), kind: WatchKind::Process }.fd_fits());
     }
 
     #[test]

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 
 use caps::CapSet;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    RulesetStatus, Scope,
 };
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, User};
@@ -83,9 +83,7 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// There is more than one thread.
-    #[error(
-        "privileges can be dropped by a single-threaded process only, this one has {0} threads: drop them earlier"
-    )]
+    #[error("privileges can be dropped by a single-threaded process only, this one has {0} threads: drop them earlier")]
     Threads(usize),
     /// A directory that should stay usable cannot be opened.
     #[error("cannot open directory {} ({why}): make it, readable for the user vswitch runs as", .path.display())]
@@ -96,9 +94,7 @@ pub enum PrivilegeError {
         why: String,
     },
     /// A step failed.
-    #[error(
-        "cannot {what} ({why}): start without the restriction that forbids it, or as an ordinary user"
-    )]
+    #[error("cannot {what} ({why}): start without the restriction that forbids it, or as an ordinary user")]
     Step {
         /// The step.
         what: &'static str,
@@ -108,10 +104,7 @@ pub enum PrivilegeError {
 }
 
 fn step<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> PrivilegeError {
-    move |e| PrivilegeError::Step {
-        what,
-        why: e.to_string(),
-    }
+    move |e| PrivilegeError::Step { what, why: e.to_string() }
 }
 
 /// Whom a root start changes to: `vswitch` if there is such a user, else `nobody`. None when not started as root, and
@@ -123,15 +116,10 @@ pub fn service_user() -> Option<Identity> {
     }
     let named = |name| User::from_name(name).ok().flatten();
     let user = named(USER).or_else(|| named(FALLBACK_USER))?;
-    let identity = Identity {
-        uid: user.uid.as_raw(),
-        gid: user.gid.as_raw(),
-    };
+    let identity = Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() };
     let map = |file| std::fs::read_to_string(file).unwrap_or_default();
-    let may_set_groups =
-        std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
-    let mapped = maps(&map("/proc/self/uid_map"), identity.uid)
-        && maps(&map("/proc/self/gid_map"), identity.gid);
+    let may_set_groups = std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
+    let mapped = maps(&map("/proc/self/uid_map"), identity.uid) && maps(&map("/proc/self/gid_map"), identity.gid);
     (mapped && may_set_groups).then_some(identity)
 }
 
@@ -139,9 +127,7 @@ pub fn service_user() -> Option<Identity> {
 fn maps(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut fields = line.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
-            (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) = (fields.next(), fields.next(), fields.next()) else {
             return false;
         };
         (first..first.saturating_add(count)).contains(&u64::from(id))
@@ -153,9 +139,7 @@ fn maps(map: &str, id: u32) -> bool {
 /// # Errors
 /// [`PrivilegeError`]; the caller should exit.
 pub fn drop_privileges(confinement: &Confinement) -> Result<Report, PrivilegeError> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .map_err(step("count the threads"))?
-        .count();
+    let threads = std::fs::read_dir("/proc/self/task").map_err(step("count the threads"))?.count();
     if threads != 1 {
         return Err(PrivilegeError::Threads(threads));
     }
@@ -163,27 +147,15 @@ pub fn drop_privileges(confinement: &Confinement) -> Result<Report, PrivilegeErr
     if let Some(target) = confinement.target {
         change_user(target)?;
     }
-    for set in [
-        CapSet::Ambient,
-        CapSet::Effective,
-        CapSet::Permitted,
-        CapSet::Inheritable,
-    ] {
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::clear(None, set).map_err(step("give up capabilities"))?;
     }
     prctl::set_no_new_privs().map_err(step("set no_new_privs"))?;
     prctl::set_dumpable(false).map_err(step("turn core dumps off"))?;
     let landlock = restrict_files(confinement)?;
     seccomp::install().map_err(step("filter system calls"))?;
-    let identity = Identity {
-        uid: Uid::effective().as_raw(),
-        gid: Gid::effective().as_raw(),
-    };
-    Ok(Report {
-        identity,
-        bounding_set_empty,
-        landlock,
-    })
+    let identity = Identity { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() };
+    Ok(Report { identity, bounding_set_empty, landlock })
 }
 
 /// Drops what can be dropped of the bounding set; whether it is empty then.
@@ -202,10 +174,7 @@ fn change_user(target: Identity) -> Result<(), PrivilegeError> {
     nix::unistd::setresgid(gid, gid, gid).map_err(step("change the group"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(step("change the user"))?;
     if !uid.is_root() && nix::unistd::setuid(Uid::from_raw(0)).is_ok() {
-        return Err(PrivilegeError::Step {
-            what: "change the user for good",
-            why: "root can be had back".into(),
-        });
+        return Err(PrivilegeError::Step { what: "change the user for good", why: "root can be had back".into() });
     }
     Ok(())
 }
@@ -243,27 +212,15 @@ fn restrict_files(confinement: &Confinement) -> Result<Enforced, PrivilegeError>
 }
 
 /// Adds one directory to the rules.
-fn allow(
-    ruleset: RulesetCreated,
-    path: &PathBuf,
-    access: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, PrivilegeError> {
-    let failed = |why: String| PrivilegeError::Directory {
-        path: path.clone(),
-        why,
-    };
+fn allow(ruleset: RulesetCreated, path: &PathBuf, access: BitFlags<AccessFs>) -> Result<RulesetCreated, PrivilegeError> {
+    let failed = |why: String| PrivilegeError::Directory { path: path.clone(), why };
     let fd = PathFd::new(path).map_err(|e| failed(root_cause(&e)))?;
-    ruleset
-        .add_rule(PathBeneath::new(fd, access))
-        .map_err(|e| failed(e.to_string()))
+    ruleset.add_rule(PathBeneath::new(fd, access)).map_err(|e| failed(e.to_string()))
 }
 
 /// The innermost text of an error, which names the errno.
 fn root_cause(error: &dyn std::error::Error) -> String {
-    error
-        .source()
-        .and_then(|s| s.downcast_ref::<io::Error>())
-        .map_or_else(|| error.to_string(), io::Error::to_string)
+    error.source().and_then(|s| s.downcast_ref::<io::Error>()).map_or_else(|| error.to_string(), io::Error::to_string)
 }
 
 #[cfg(test)]
@@ -285,9 +242,6 @@ mod tests {
         // libtest runs this on a second thread, but for --test-threads=1.
         let other = std::thread::spawn(|| drop_privileges(&Confinement::default()));
         let error = other.join().unwrap().unwrap_err();
-        assert!(
-            matches!(error, PrivilegeError::Threads(n) if n > 1),
-            "{error}"
-        );
+        assert!(matches!(error, PrivilegeError::Threads(n) if n > 1), "{error}");
     }
 }

@@ -8,24 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::{TestNs, ip, privileged};
-use vswitch_io::link::{
-    Addressing, IfName, Ipv4Net, LinkError, Netlink, TapOptions, VethOptions, configure, open_tap,
-    open_veth,
-};
+use vswitch_io::link::{Addressing, IfName, Ipv4Net, LinkError, Netlink, TapOptions, VethOptions, configure, open_tap, open_veth};
 use vswitch_io::netns::{Namespace, NetnsError, NsSpec};
 use vswitch_io::sys::{packet, tun};
 
 const MAC: [u8; 6] = [2, 0x58, 10, 88, 0, 2];
-const TAP: TapOptions = TapOptions {
-    mac: MAC,
-    mtu: 1400,
-    txqueuelen: 256,
-    max_rung: 0,
-};
-const VETH: VethOptions = VethOptions {
-    mac: MAC,
-    mtu: 1400,
-};
+const TAP: TapOptions = TapOptions { mac: MAC, mtu: 1400, txqueuelen: 256, max_rung: 0 };
+const VETH: VethOptions = VethOptions { mac: MAC, mtu: 1400 };
 const TO: Addressing = Addressing {
     address: Ipv4Addr::new(10, 88, 0, 2),
     prefix: 20,
@@ -65,10 +54,7 @@ fn a_tap_is_made_and_configured() {
     assert!(ip(&["neigh"]).contains("10.88.0.1 dev eth0 lladdr 02:58:0a:58:00:01 PERMANENT"));
     assert!(ip(&["link", "show", "lo"]).contains(",UP"));
     let used = netlink.ipv4_in_use().unwrap();
-    let subnet = Ipv4Net {
-        address: Ipv4Addr::new(10, 88, 0, 0),
-        prefix: 20,
-    };
+    let subnet = Ipv4Net { address: Ipv4Addr::new(10, 88, 0, 0), prefix: 20 };
     assert!(used.contains(&subnet), "{used:?}");
     let again = configure(&mut netlink, index, &TO).unwrap_err();
     assert!(matches!(again, LinkError::AddressExists(_)), "{again}");
@@ -81,20 +67,10 @@ fn each_rung_of_the_ladder() {
     open(&ns).enter().unwrap();
     let mut last = u32::MAX;
     for rung in 0..=tun::OFFLOAD_LADDER.len() {
-        let (fd, mask) = open_tap(
-            &eth0(),
-            &TapOptions {
-                max_rung: rung,
-                ..TAP
-            },
-        )
-        .unwrap();
+        let (fd, mask) = open_tap(&eth0(), &TapOptions { max_rung: rung, ..TAP }).unwrap();
         assert!(mask <= tun::OFFLOAD_LADDER[rung.min(3)]);
         if rung < 4 {
-            assert!(
-                mask < last || mask < tun::OFFLOAD_LADDER[0],
-                "rung {rung} gave {mask:#x}"
-            );
+            assert!(mask < last || mask < tun::OFFLOAD_LADDER[0], "rung {rung} gave {mask:#x}");
         }
         last = mask;
         drop(fd);
@@ -110,10 +86,7 @@ fn a_veth_is_made_and_ends_with_its_socket() {
     namespace.enter().unwrap();
     let before = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     let fd = open_veth(namespace.as_fd(), &eth0(), &VETH).unwrap();
-    assert_eq!(
-        std::fs::read_link("/proc/thread-self/ns/net").unwrap(),
-        before
-    );
+    assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), before);
     packet::verify(fd.as_fd()).unwrap();
     let shown = ip(&["link", "show", "eth0"]);
     for part in ["mtu 1400", "02:58:0a:58:00:02", "eth0@"] {
@@ -158,18 +131,11 @@ fn the_host_end_of_a_veth_is_silent() {
     let mut buf = [0; 128];
     let capture = packet::open(index).unwrap();
     // Bound while the interface is down, which the socket tells once.
-    assert_eq!(
-        nix::unistd::read(&capture, &mut buf),
-        Err(nix::errno::Errno::ENETDOWN)
-    );
+    assert_eq!(nix::unistd::read(&capture, &mut buf), Err(nix::errno::Errno::ENETDOWN));
     configure(&mut netlink, index, &TO).unwrap();
     // Long enough for MLD reports, duplicate address detection and the first router solicitation.
     std::thread::sleep(Duration::from_millis(2500));
-    assert_eq!(
-        nix::unistd::read(&capture, &mut buf),
-        Err(nix::errno::Errno::EAGAIN),
-        "{buf:x?}"
-    );
+    assert_eq!(nix::unistd::read(&capture, &mut buf), Err(nix::errno::Errno::EAGAIN), "{buf:x?}");
     // The capture itself works.
     let mut frame = vec![0; 10];
     frame.extend_from_slice(&[0xff; 6]);
@@ -187,24 +153,12 @@ fn taken_names_and_bad_values() {
     namespace.enter().unwrap();
     let (first, _) = open_tap(&eth0(), &TAP).unwrap();
     let error = open_tap(&eth0(), &TAP).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the namespace already has an interface eth0: pass --ifname eth1"
-    );
-    assert!(matches!(
-        open_veth(namespace.as_fd(), &eth0(), &VETH),
-        Err(LinkError::Taken { .. })
-    ));
+    assert_eq!(error.to_string(), "the namespace already has an interface eth0: pass --ifname eth1");
+    assert!(matches!(open_veth(namespace.as_fd(), &eth0(), &VETH), Err(LinkError::Taken { .. })));
     let lo = IfName::parse("lo").unwrap();
     assert!(matches!(open_tap(&lo, &TAP), Err(LinkError::Taken { .. })));
-    assert!(matches!(
-        open_veth(namespace.as_fd(), &lo, &VETH),
-        Err(LinkError::Taken { .. })
-    ));
-    assert!(matches!(
-        open_tap(&eth0(), &TapOptions { mtu: 70_000, ..TAP }),
-        Err(LinkError::Mtu(_))
-    ));
+    assert!(matches!(open_veth(namespace.as_fd(), &lo, &VETH), Err(LinkError::Taken { .. })));
+    assert!(matches!(open_tap(&eth0(), &TapOptions { mtu: 70_000, ..TAP }), Err(LinkError::Mtu(_))));
     // A route in the way.
     let mut netlink = Netlink::open().unwrap();
     let index = netlink.index(&eth0()).unwrap().unwrap();
@@ -222,57 +176,28 @@ fn wrong_fds_are_named() {
     let ns = TestNs::new("wrong");
     open(&ns).enter().unwrap();
     let fresh = tun::open().unwrap();
-    assert!(matches!(
-        tun::verify(fresh.as_fd()),
-        Err(tun::NotOurTap::NoTun(_))
-    ));
+    assert!(matches!(tun::verify(fresh.as_fd()), Err(tun::NotOurTap::NoTun(_))));
     let plain = tun::open().unwrap();
     tun::set_iff(&plain, &eth0(), libc::IFF_TAP | libc::IFF_NO_PI).unwrap();
-    assert!(matches!(
-        tun::verify(plain.as_fd()),
-        Err(tun::NotOurTap::Flags(_))
-    ));
-    assert_eq!(
-        tun::set_iff(&plain, &eth0(), tun::FLAGS)
-            .unwrap_err()
-            .raw_os_error(),
-        Some(libc::EEXIST)
-    );
+    assert!(matches!(tun::verify(plain.as_fd()), Err(tun::NotOurTap::Flags(_))));
+    assert_eq!(tun::set_iff(&plain, &eth0(), tun::FLAGS).unwrap_err().raw_os_error(), Some(libc::EEXIST));
     let big = tun::open().unwrap();
     tun::set_iff(&big, &IfName::parse("big").unwrap(), tun::FLAGS).unwrap();
     tun::set_vnet_header_size(&big, 12).unwrap();
-    assert!(matches!(
-        tun::verify(big.as_fd()),
-        Err(tun::NotOurTap::HeaderSize(12))
-    ));
-    assert!(matches!(
-        packet::verify(big.as_fd()),
-        Err(packet::NotOurSocket::Family)
-    ));
+    assert!(matches!(tun::verify(big.as_fd()), Err(tun::NotOurTap::HeaderSize(12))));
+    assert!(matches!(packet::verify(big.as_fd()), Err(packet::NotOurSocket::Family)));
     let raw = |kind| -> OwnedFd {
         use nix::sys::socket::{AddressFamily, SockFlag, socket};
         socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, None).unwrap()
     };
     let cooked = raw(nix::sys::socket::SockType::Datagram);
-    assert!(matches!(
-        packet::verify(cooked.as_fd()),
-        Err(packet::NotOurSocket::Type)
-    ));
+    assert!(matches!(packet::verify(cooked.as_fd()), Err(packet::NotOurSocket::Type)));
     let unbound = raw(nix::sys::socket::SockType::Raw);
-    assert!(matches!(
-        packet::verify(unbound.as_fd()),
-        Err(packet::NotOurSocket::Unbound)
-    ));
+    assert!(matches!(packet::verify(unbound.as_fd()), Err(packet::NotOurSocket::Unbound)));
     packet::bind(&unbound, 1).unwrap();
     let error = packet::verify(unbound.as_fd()).unwrap_err();
-    assert!(
-        matches!(error, packet::NotOurSocket::Option("PACKET_VNET_HDR")),
-        "{error}"
-    );
-    assert_eq!(
-        packet::open(999).unwrap_err().raw_os_error(),
-        Some(libc::ENODEV)
-    );
+    assert!(matches!(error, packet::NotOurSocket::Option("PACKET_VNET_HDR")), "{error}");
+    assert_eq!(packet::open(999).unwrap_err().raw_os_error(), Some(libc::ENODEV));
 }
 
 #[test]
@@ -302,11 +227,7 @@ fn an_attach_is_quick() {
     namespace.enter().unwrap();
     for veth in [false, true] {
         let start = Instant::now();
-        let fd = if veth {
-            open_veth(namespace.as_fd(), &eth0(), &VETH).unwrap()
-        } else {
-            open_tap(&eth0(), &TAP).unwrap().0
-        };
+        let fd = if veth { open_veth(namespace.as_fd(), &eth0(), &VETH).unwrap() } else { open_tap(&eth0(), &TAP).unwrap().0 };
         let made = start.elapsed();
         let mut netlink = Netlink::open().unwrap();
         let index = netlink.index(&eth0()).unwrap().unwrap();

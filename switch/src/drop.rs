@@ -134,13 +134,7 @@ mod tests {
         let mut counts = DropCounts::default();
         for (position, &reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason as usize, position);
-            assert_eq!(
-                DropReason::ALL
-                    .iter()
-                    .filter(|r| r.name() == reason.name())
-                    .count(),
-                1
-            );
+            assert_eq!(DropReason::ALL.iter().filter(|r| r.name() == reason.name()).count(), 1);
             counts.add(reason, position as u64);
         }
         assert_eq!(counts.get(DropReason::Runt), 0);

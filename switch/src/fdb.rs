@@ -42,10 +42,7 @@ pub struct FdbLimits {
 
 impl Default for FdbLimits {
     fn default() -> Self {
-        Self {
-            ageing: DEFAULT_AGEING,
-            entries: DEFAULT_FDB_LIMIT,
-        }
+        Self { ageing: DEFAULT_AGEING, entries: DEFAULT_FDB_LIMIT }
     }
 }
 
@@ -162,14 +159,7 @@ impl Fdb {
     /// # Errors
     /// [`DropReason::Spoof`] when a static entry says otherwise, [`DropReason::Flap`] while the address is held elsewhere.
     #[inline]
-    pub fn learn(
-        &mut self,
-        vid: Vid,
-        mac: UnicastMac,
-        port: PortId,
-        limit: u32,
-        now: Time,
-    ) -> Result<Learned, DropReason> {
+    pub fn learn(&mut self, vid: Vid, mac: UnicastMac, port: PortId, limit: u32, now: Time) -> Result<Learned, DropReason> {
         let key = Key::new(vid, mac.mac());
         if let Some((entry, seen)) = self.map.get_mut(&key) {
             if entry.port == port {
@@ -192,12 +182,7 @@ impl Fdb {
             };
             self.evict(most, now);
         }
-        let entry = Entry {
-            port,
-            is_static: false,
-            moves: 0,
-            window: 0,
-        };
+        let entry = Entry { port, is_static: false, moves: 0, window: 0 };
         match self.map.insert(key, entry, dynamic(port), now) {
             Ok(()) => Learned::New,
             Err(_) => Learned::Full,
@@ -207,13 +192,7 @@ impl Fdb {
     /// The address is known behind another port.
     #[cold]
     #[inline(never)]
-    fn relearn(
-        &mut self,
-        key: Key,
-        port: PortId,
-        limit: u32,
-        now: Time,
-    ) -> Result<Learned, DropReason> {
+    fn relearn(&mut self, key: Key, port: PortId, limit: u32, now: Time) -> Result<Learned, DropReason> {
         let ageing = self.ageing;
         let Some((entry, seen)) = self.map.get_mut(&key) else {
             return Ok(Learned::Full);
@@ -268,27 +247,14 @@ impl Fdb {
     ///
     /// # Errors
     /// [`FdbError::Full`] when every entry is static.
-    pub fn add_static(
-        &mut self,
-        vid: Vid,
-        mac: Mac,
-        port: PortId,
-        now: Time,
-    ) -> Result<(), FdbError> {
+    pub fn add_static(&mut self, vid: Vid, mac: Mac, port: PortId, now: Time) -> Result<(), FdbError> {
         let key = Key::new(vid, mac);
         if self.map.get(&key).is_none() && self.map.len() >= self.map.capacity() {
             let most = self.port_with_most().ok_or(FdbError::Full)?;
             self.evict(most, now);
         }
-        let entry = Entry {
-            port,
-            is_static: true,
-            moves: 0,
-            window: 0,
-        };
-        self.map
-            .insert(key, entry, fixed(port), now)
-            .map_err(|_| FdbError::Full)
+        let entry = Entry { port, is_static: true, moves: 0, window: 0 };
+        self.map.insert(key, entry, fixed(port), now).map_err(|_| FdbError::Full)
     }
 
     /// Forgets one address, static or not; says whether it was known.
@@ -309,9 +275,7 @@ impl Fdb {
     /// Gives memory of aged entries back: looks at `budget` entries and as many ports.
     pub fn expire(&mut self, now: Time, budget: u32) {
         for _ in 0..budget {
-            let looks = self
-                .map
-                .expire(self.next_class, self.ageing, now, budget, |_, _| {});
+            let looks = self.map.expire(self.next_class, self.ageing, now, budget, |_, _| {});
             if looks >= budget {
                 return;
             }
@@ -361,25 +325,13 @@ impl Fdb {
     }
 
     /// A page of the list: up to `looks` slots from `cursor` on, see [`AgedMap::page`].
-    pub fn page(
-        &self,
-        cursor: u32,
-        looks: u32,
-        now: Time,
-        mut each: impl FnMut(FdbRow),
-    ) -> Option<u32> {
+    pub fn page(&self, cursor: u32, looks: u32, now: Time, mut each: impl FnMut(FdbRow)) -> Option<u32> {
         self.map.page(cursor, looks, |key, entry, seen| {
             let age = now.since(seen);
             if let (Some(vid), mac) = key.split()
                 && (entry.is_static || age <= self.ageing)
             {
-                each(FdbRow {
-                    vid,
-                    mac,
-                    port: entry.port,
-                    is_static: entry.is_static,
-                    age,
-                });
+                each(FdbRow { vid, mac, port: entry.port, is_static: entry.is_static, age });
             }
         })
     }

@@ -181,10 +181,7 @@ impl RawVnet {
         if usize::from(self.csum_start) < ETHERNET_HEADER || field + 2 > frame.len() {
             return Err(DropReason::BadOffload);
         }
-        Ok(Csum::Partial {
-            start: self.csum_start,
-            offset: self.csum_offset,
-        })
+        Ok(Csum::Partial { start: self.csum_start, offset: self.csum_offset })
     }
 
     fn gso(&self, csum: Csum, frame: &[u8]) -> Result<Option<Gso>, DropReason> {
@@ -220,13 +217,7 @@ impl RawVnet {
             (Ok(l4), Ok(headers)) => (l4, headers),
             _ => return Err(DropReason::BadOffload),
         };
-        Ok(Some(Gso {
-            kind,
-            ecn: self.gso_type & GSO_ECN != 0,
-            size,
-            l4,
-            headers,
-        }))
+        Ok(Some(Gso { kind, ecn: self.gso_type & GSO_ECN != 0, size, l4, headers }))
     }
 }
 
@@ -253,20 +244,13 @@ pub struct FrameBuf {
 
 impl FrameBuf {
     fn new() -> Self {
-        Self {
-            store: vec![0; HEADROOM + MAX_FRAME].into_boxed_slice(),
-            start: HEADROOM,
-            len: 0,
-            meta: FrameMeta::default(),
-        }
+        Self { store: vec![0; HEADROOM + MAX_FRAME].into_boxed_slice(), start: HEADROOM, len: 0, meta: FrameMeta::default() }
     }
 
     /// Where a port reads into: room for a virtio_net_hdr and the longest frame.
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {
-        self.store
-            .get_mut(HEADROOM - VNET_HEADER..)
-            .unwrap_or_default()
+        self.store.get_mut(HEADROOM - VNET_HEADER..).unwrap_or_default()
     }
 
     /// Judges what a port has put into [`FrameBuf::space`]: `received` octets, virtio_net_hdr included. `beside` is the tag
@@ -276,12 +260,7 @@ impl FrameBuf {
     /// # Errors
     /// [`DropReason::Runt`], [`DropReason::Giant`] or [`DropReason::BadOffload`]; the buffer is then only good for its pool.
     #[inline]
-    pub fn receive(
-        &mut self,
-        received: usize,
-        beside: Option<Tag>,
-        tpid: Tpid,
-    ) -> Result<(), DropReason> {
+    pub fn receive(&mut self, received: usize, beside: Option<Tag>, tpid: Tpid) -> Result<(), DropReason> {
         if received < VNET_HEADER + ETHERNET_HEADER {
             return Err(DropReason::Runt);
         }
@@ -291,11 +270,7 @@ impl FrameBuf {
         self.start = HEADROOM;
         self.len = received - VNET_HEADER;
         self.meta = FrameMeta::default();
-        let mut raw = self
-            .store
-            .get(HEADROOM - VNET_HEADER..HEADROOM)
-            .and_then(RawVnet::read)
-            .ok_or(DropReason::Runt)?;
+        let mut raw = self.store.get(HEADROOM - VNET_HEADER..HEADROOM).and_then(RawVnet::read).ok_or(DropReason::Runt)?;
         match beside {
             // The kernel took it out and left csum_start as if it had never been there.
             Some(tag) if tag.tpid == tpid => self.meta.tag = Some(tag),
@@ -335,17 +310,13 @@ impl FrameBuf {
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.store
-            .get(self.start..self.start + self.len)
-            .unwrap_or_default()
+        self.store.get(self.start..self.start + self.len).unwrap_or_default()
     }
 
     /// The frame, to be rewritten in place.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.store
-            .get_mut(self.start..self.start + self.len)
-            .unwrap_or_default()
+        self.store.get_mut(self.start..self.start + self.len).unwrap_or_default()
     }
 
     /// Octets of the frame, tag excluded.
@@ -375,9 +346,7 @@ impl FrameBuf {
         let l3 = self.len.saturating_sub(ETHERNET_HEADER);
         match self.meta.gso {
             None => l3,
-            Some(gso) => {
-                l3.min(usize::from(gso.headers) + usize::from(gso.size.get()) - ETHERNET_HEADER)
-            }
+            Some(gso) => l3.min(usize::from(gso.headers) + usize::from(gso.size.get()) - ETHERNET_HEADER),
         }
     }
 
@@ -392,12 +361,8 @@ impl FrameBuf {
         let &[c0, c1, _, _, ..] = rest else {
             return Err(DropReason::Runt);
         };
-        self.meta.tag = Some(Tag {
-            tpid,
-            tci: u16::from_be_bytes([c0, c1]),
-        });
-        self.store
-            .copy_within(self.start..self.start + ADDRESSES, self.start + TAG_LEN);
+        self.meta.tag = Some(Tag { tpid, tci: u16::from_be_bytes([c0, c1]) });
+        self.store.copy_within(self.start..self.start + ADDRESSES, self.start + TAG_LEN);
         self.start += TAG_LEN;
         self.len -= TAG_LEN;
         Ok(true)
@@ -406,12 +371,8 @@ impl FrameBuf {
     /// Puts a tag into the octets: only in [`FrameBuf::receive`], where the headroom is whole.
     fn insert_tag(&mut self, tag: Tag) {
         let start = self.start - TAG_LEN;
-        self.store
-            .copy_within(self.start..self.start + ADDRESSES, start);
-        if let Some(place) = self
-            .store
-            .get_mut(start + ADDRESSES..start + ADDRESSES + TAG_LEN)
-        {
+        self.store.copy_within(self.start..self.start + ADDRESSES, start);
+        if let Some(place) = self.store.get_mut(start + ADDRESSES..start + ADDRESSES + TAG_LEN) {
             place.copy_from_slice(&tag.to_bytes());
         }
         self.start = start;
@@ -430,10 +391,7 @@ impl FramePool {
     /// `capacity` buffers of 64 KiB of address space each; memory is touched as frames need it.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self {
-            free: (0..capacity).map(|_| FrameBuf::new()).collect(),
-            capacity,
-        }
+        Self { free: (0..capacity).map(|_| FrameBuf::new()).collect(), capacity }
     }
 
     /// A buffer with undefined contents, or `None` when all are out.

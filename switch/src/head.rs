@@ -47,8 +47,7 @@ impl Head {
         let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1, ..] = frame else {
             return Err(DropReason::Runt);
         };
-        let src =
-            UnicastMac::new(Mac([s0, s1, s2, s3, s4, s5])).ok_or(DropReason::SourceInvalid)?;
+        let src = UnicastMac::new(Mac([s0, s1, s2, s3, s4, s5])).ok_or(DropReason::SourceInvalid)?;
         Ok(Self {
             dst: Mac([d0, d1, d2, d3, d4, d5]),
             src,

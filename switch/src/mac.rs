@@ -91,8 +91,7 @@ impl FromStr for Mac {
         for octet in &mut octets {
             let group = groups.next().ok_or(MacParseError::Syntax)?;
             // from_str_radix takes a sign; an address has none.
-            if group.is_empty() || group.len() > 2 || !group.bytes().all(|b| b.is_ascii_hexdigit())
-            {
+            if group.is_empty() || group.len() > 2 || !group.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(MacParseError::Syntax);
             }
             *octet = u8::from_str_radix(group, 16).map_err(|_| MacParseError::Syntax)?;
@@ -162,25 +161,13 @@ mod tests {
         let mac: Mac = "02:58:0A-58-0:2".parse().unwrap();
         assert_eq!(mac.to_string(), "02:58:0a:58:00:02");
         assert_eq!(Mac::from_u64(mac.to_u64()), mac);
-        for bad in [
-            "",
-            "02",
-            "02:58:0a:58:00",
-            "02:58:0a:58:00:02:03",
-            "02:58:0a:58:00:+2",
-            "g2:58:0a:58:00:02",
-            "002:58:0a:58:00:02",
-        ] {
+        for bad in
+            ["", "02", "02:58:0a:58:00", "02:58:0a:58:00:02:03", "02:58:0a:58:00:+2", "g2:58:0a:58:00:02", "002:58:0a:58:00:02"]
+        {
             assert_eq!(bad.parse::<Mac>(), Err(MacParseError::Syntax), "{bad}");
         }
-        assert_eq!(
-            "01:00:5e:00:00:01".parse::<UnicastMac>(),
-            Err(MacParseError::NotUnicast)
-        );
-        assert_eq!(
-            "00:00:00:00:00:00".parse::<UnicastMac>(),
-            Err(MacParseError::NotUnicast)
-        );
+        assert_eq!("01:00:5e:00:00:01".parse::<UnicastMac>(), Err(MacParseError::NotUnicast));
+        assert_eq!("00:00:00:00:00:00".parse::<UnicastMac>(), Err(MacParseError::NotUnicast));
     }
 
     #[test]

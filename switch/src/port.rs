@@ -20,11 +20,7 @@ impl PortId {
     /// `None` from [`MAX_PORTS`] on.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
-        if number < MAX_PORTS {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number < MAX_PORTS { Some(Self(number)) } else { None }
     }
 
     /// The number.
@@ -96,11 +92,9 @@ impl PortSet {
 
     /// All members, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PortId> + '_ {
-        (0u16..).zip(&self.0).flat_map(|(word, &bits)| {
-            (0..64u16)
-                .filter(move |bit| bits >> bit & 1 == 1)
-                .map(move |bit| PortId(word * 64 + bit))
-        })
+        (0u16..)
+            .zip(&self.0)
+            .flat_map(|(word, &bits)| (0..64u16).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| PortId(word * 64 + bit)))
     }
 }
 
@@ -127,11 +121,7 @@ pub struct FloodTakes {
 
 impl Default for FloodTakes {
     fn default() -> Self {
-        Self {
-            unknown: true,
-            broadcast: true,
-            multicast: true,
-        }
+        Self { unknown: true, broadcast: true, multicast: true }
     }
 }
 

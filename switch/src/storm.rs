@@ -38,11 +38,7 @@ pub struct StormLimits {
 impl Default for StormLimits {
     fn default() -> Self {
         let limit = Some(DEFAULT_COPIES_PER_SECOND);
-        Self {
-            broadcast: limit,
-            multicast: limit,
-            unknown: limit,
-        }
+        Self { broadcast: limit, multicast: limit, unknown: limit }
     }
 }
 
@@ -88,11 +84,7 @@ struct Bucket {
 impl Bucket {
     fn new(rate: Option<u32>) -> Self {
         let rate = rate.map(|rate| rate.min(MAX_COPIES_PER_SECOND));
-        let mut bucket = Self {
-            rate,
-            tokens: 0,
-            refilled: Time::ZERO,
-        };
+        let mut bucket = Self { rate, tokens: 0, refilled: Time::ZERO };
         bucket.tokens = bucket.depth();
         bucket
     }
@@ -109,10 +101,7 @@ impl Bucket {
         };
         let elapsed = u64::try_from(now.since(self.refilled).as_nanos()).unwrap_or(u64::MAX);
         let depth = self.depth();
-        self.tokens = self
-            .tokens
-            .saturating_add(elapsed.saturating_mul(u64::from(rate)))
-            .min(depth);
+        self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(u64::from(rate))).min(depth);
         self.refilled = now;
         let cost = u64::from(copies) * NANOS;
         let admitted = self.tokens >= cost || self.tokens == depth;
@@ -132,20 +121,10 @@ mod tests {
         let mut storm = Storm::new(StormLimits::default());
         // Drain the burst, then count over one second at 1 MHz of offered load.
         while storm.admit(FloodClass::Broadcast, 10, Time::from_secs(1)) {}
-        let admitted = (1..=1_000_000u64)
-            .filter(|us| {
-                storm.admit(
-                    FloodClass::Broadcast,
-                    10,
-                    Time::from_nanos(NANOS + us * 1_000),
-                )
-            })
-            .count();
+        let admitted =
+            (1..=1_000_000u64).filter(|us| storm.admit(FloodClass::Broadcast, 10, Time::from_nanos(NANOS + us * 1_000))).count();
         assert_eq!(admitted, 2_000);
-        assert!(
-            storm.admit(FloodClass::Multicast, 10, Time::from_secs(2)),
-            "classes are apart"
-        );
+        assert!(storm.admit(FloodClass::Multicast, 10, Time::from_secs(2)), "classes are apart");
     }
 
     #[test]

@@ -202,10 +202,7 @@ impl Switch {
             events: VecDeque::with_capacity(EVENT_LIMIT),
             events_lost: 0,
         };
-        let gateway = PortConfig {
-            guard: Guard::Bound(config.mac),
-            ..PortConfig::default()
-        };
+        let gateway = PortConfig { guard: Guard::Bound(config.mac), ..PortConfig::default() };
         // The first port of an empty switch: it cannot be refused.
         let _ = switch.insert_port(PortId::GATEWAY, gateway);
         switch
@@ -239,24 +236,11 @@ impl Switch {
             }
         }
         if port.config.learn {
-            match self
-                .fdb
-                .learn(vid, head.src, ingress, port.config.fdb_limit, now)?
-            {
+            match self.fdb.learn(vid, head.src, ingress, port.config.fdb_limit, now)? {
                 Learned::Refreshed | Learned::New | Learned::Full => {}
-                Learned::Moved(from) => self.event(SwitchEvent::Moved {
-                    vid,
-                    mac: head.src,
-                    from,
-                    to: ingress,
-                }),
+                Learned::Moved(from) => self.event(SwitchEvent::Moved { vid, mac: head.src, from, to: ingress }),
                 Learned::Flapping(held) => {
-                    self.event(SwitchEvent::Flap {
-                        vid,
-                        mac: head.src,
-                        held,
-                        seen: ingress,
-                    });
+                    self.event(SwitchEvent::Flap { vid, mac: head.src, held, seen: ingress });
                     return Err(DropReason::Flap);
                 }
             }
@@ -268,11 +252,7 @@ impl Switch {
             {
                 return Err(DropReason::ReservedGroup);
             }
-            if head.dst.is_broadcast() {
-                FloodClass::Broadcast
-            } else {
-                FloodClass::Multicast
-            }
+            if head.dst.is_broadcast() { FloodClass::Broadcast } else { FloodClass::Multicast }
         } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now) {
             return self.unicast(ingress, egress, vid, priority);
         } else {
@@ -283,13 +263,7 @@ impl Switch {
 
     /// To a station whose port is known.
     #[inline]
-    fn unicast(
-        &self,
-        ingress: PortId,
-        egress: PortId,
-        vid: Vid,
-        priority: Priority,
-    ) -> Result<Egress, DropReason> {
+    fn unicast(&self, ingress: PortId, egress: PortId, vid: Vid, priority: Priority) -> Result<Egress, DropReason> {
         let (Some(from), Some(to)) = (self.port(ingress), self.port(egress)) else {
             return Err(DropReason::PortGone);
         };
@@ -303,37 +277,17 @@ impl Switch {
         if !to.config.vlan.carries(vid) {
             return Err(DropReason::Vlan);
         }
-        Ok(Egress::One(
-            egress,
-            to.config.vlan.egress_tag(to.config.tpid, vid, priority),
-        ))
+        Ok(Egress::One(egress, to.config.vlan.egress_tag(to.config.tpid, vid, priority)))
     }
 
     /// To everybody else in the VLAN.
-    fn flood(
-        &mut self,
-        ingress: PortId,
-        vid: Vid,
-        class: FloodClass,
-        priority: Priority,
-        now: Time,
-    ) -> Result<Egress, DropReason> {
+    fn flood(&mut self, ingress: PortId, vid: Vid, class: FloodClass, priority: Priority, now: Time) -> Result<Egress, DropReason> {
         let Some(group) = self.port(ingress).map(|port| port.config.group) else {
             return Err(DropReason::PortGone);
         };
-        let mut flood = Flood {
-            ingress,
-            vid,
-            class,
-            priority,
-            group,
-            cursor: 0,
-            copies: 0,
-        };
+        let mut flood = Flood { ingress, vid, class, priority, group, cursor: 0, copies: 0 };
         let words = self.member_set(vid).map_or(0, PortSet::words);
-        flood.copies = (0..words)
-            .map(|word| self.flood_word(&flood, word).count_ones())
-            .sum();
+        flood.copies = (0..words).map(|word| self.flood_word(&flood, word).count_ones()).sum();
         if flood.copies == 0 {
             return Err(DropReason::NoEgress);
         }
@@ -351,14 +305,9 @@ impl Switch {
     /// 64 ports' worth of where a flood goes.
     #[inline]
     fn flood_word(&self, flood: &Flood, word: usize) -> u64 {
-        let mut ports = self
-            .member_set(flood.vid)
-            .map_or(0, |members| members.word(word));
+        let mut ports = self.member_set(flood.vid).map_or(0, |members| members.word(word));
         ports &= self.takers.of(flood.class).word(word) & !self.blocked.word(word);
-        if let Some(group) = usize::from(flood.group)
-            .checked_sub(1)
-            .and_then(|group| self.groups.get(group))
-        {
+        if let Some(group) = usize::from(flood.group).checked_sub(1).and_then(|group| self.groups.get(group)) {
             ports &= !group.word(word);
         }
         if flood.ingress.index() >> 6 == word {
@@ -385,12 +334,7 @@ impl Switch {
             flood.cursor = number + 1;
             let id = PortId::new(number)?;
             if let Some(port) = self.port(id) {
-                return Some((
-                    id,
-                    port.config
-                        .vlan
-                        .egress_tag(port.config.tpid, flood.vid, flood.priority),
-                ));
+                return Some((id, port.config.vlan.egress_tag(port.config.tpid, flood.vid, flood.priority)));
             }
         }
     }
@@ -414,17 +358,10 @@ impl Switch {
         let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
             return;
         };
-        let due = port
-            .probed
-            .is_none_or(|probed| now.since(probed) >= PROBE_INTERVAL);
+        let due = port.probed.is_none_or(|probed| now.since(probed) >= PROBE_INTERVAL);
         if port.config.guard == Guard::Off && due && self.probes.len() < PROBE_LIMIT {
             port.probed = Some(now);
-            self.probes.push_back((
-                ingress,
-                port.config
-                    .vlan
-                    .egress_tag(port.config.tpid, vid, Priority::default()),
-            ));
+            self.probes.push_back((ingress, port.config.vlan.egress_tag(port.config.tpid, vid, Priority::default())));
         }
     }
 
@@ -459,10 +396,7 @@ impl Switch {
         let over: Vec<PortId> = self
             .blocked
             .iter()
-            .filter(|&id| {
-                self.port(id)
-                    .is_none_or(|port| port.blocked_until.is_none_or(|until| now >= until))
-            })
+            .filter(|&id| self.port(id).is_none_or(|port| port.blocked_until.is_none_or(|until| now >= until)))
             .collect();
         for id in over {
             self.blocked.remove(id);
@@ -495,11 +429,7 @@ impl Switch {
     /// [`PortError::NoPort`] or [`PortError::MacTaken`]; nothing has changed then.
     pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
         let number = (1..MAX_PORTS)
-            .find(|&number| {
-                self.ports
-                    .get(usize::from(number))
-                    .is_none_or(Option::is_none)
-            })
+            .find(|&number| self.ports.get(usize::from(number)).is_none_or(Option::is_none))
             .ok_or(PortError::NoPort)?;
         let id = PortId::new(number).ok_or(PortError::NoPort)?;
         self.insert_port(id, config)?;
@@ -518,12 +448,7 @@ impl Switch {
         self.enlist(id, &config);
         if let Some(slot) = self.ports.get_mut(id.index()) {
             let storm = Storm::new(config.storm);
-            *slot = Some(Box::new(Port {
-                config,
-                storm,
-                blocked_until: None,
-                probed: None,
-            }));
+            *slot = Some(Box::new(Port { config, storm, blocked_until: None, probed: None }));
         }
         Ok(())
     }
@@ -546,11 +471,7 @@ impl Switch {
             (takes.broadcast, &mut self.takers.broadcast),
             (takes.multicast, &mut self.takers.multicast),
         ] {
-            if takes {
-                set.insert(id)
-            } else {
-                set.remove(id)
-            }
+            if takes { set.insert(id) } else { set.remove(id) }
         }
         if let Some(group) = usize::from(config.group).checked_sub(1) {
             if self.groups.len() <= group {
@@ -566,11 +487,8 @@ impl Switch {
         for set in self.members.iter_mut().flatten() {
             set.remove(id);
         }
-        for set in self.groups.iter_mut().chain([
-            &mut self.takers.unknown,
-            &mut self.takers.broadcast,
-            &mut self.takers.multicast,
-        ]) {
+        for set in self.groups.iter_mut().chain([&mut self.takers.unknown, &mut self.takers.broadcast, &mut self.takers.multicast])
+        {
             set.remove(id);
         }
     }
@@ -598,10 +516,7 @@ impl Switch {
     /// # Errors
     /// [`PortError::Number`] or [`PortError::MacTaken`]; nothing has changed then.
     pub fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
-        let old = self
-            .port(id)
-            .map(|port| port.config.clone())
-            .ok_or(PortError::Number)?;
+        let old = self.port(id).map(|port| port.config.clone()).ok_or(PortError::Number)?;
         if old.guard != config.guard {
             if let Guard::Bound(mac) = config.guard
                 && !self.owners.bind(mac, id)

@@ -41,11 +41,7 @@ struct Class {
     len: u32,
 }
 
-const EMPTY: Class = Class {
-    head: NONE,
-    tail: NONE,
-    len: 0,
-};
+const EMPTY: Class = Class { head: NONE, tail: NONE, len: 0 };
 
 /// See the module's theory. Keys and values are `Copy`: addresses and states, not buffers.
 #[derive(Debug)]
@@ -95,21 +91,13 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// Entries of one class; zero for a class that does not exist.
     #[must_use]
     pub fn class_len(&self, class: u32) -> u32 {
-        self.classes
-            .get(class as usize)
-            .map_or(0, |class| class.len)
+        self.classes.get(class as usize).map_or(0, |class| class.len)
     }
 
     #[inline]
     fn find(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.index
-            .find(hash, |&slot| {
-                self.slots
-                    .get(slot as usize)
-                    .is_some_and(|slot| slot.key == *key)
-            })
-            .copied()
+        self.index.find(hash, |&slot| self.slots.get(slot as usize).is_some_and(|slot| slot.key == *key)).copied()
     }
 
     /// The value and when it was last seen.
@@ -137,16 +125,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             return Err(value);
         }
         self.remove(&key);
-        let fresh = Slot {
-            key,
-            value,
-            last_seen: now,
-            queued: now,
-            prev: NONE,
-            next: NONE,
-            class,
-            live: true,
-        };
+        let fresh = Slot { key, value, last_seen: now, queued: now, prev: NONE, next: NONE, class, live: true };
         let position = if self.free != NONE {
             let position = self.free;
             let Some(slot) = self.slots.get_mut(position as usize) else {
@@ -162,12 +141,9 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             return Err(fresh.value);
         };
         let (hasher, slots) = (&self.hasher, &self.slots);
-        self.index
-            .insert_unique(hasher.hash_one(key), position, |&slot| {
-                slots
-                    .get(slot as usize)
-                    .map_or(0, |slot| hasher.hash_one(slot.key))
-            });
+        self.index.insert_unique(hasher.hash_one(key), position, |&slot| {
+            slots.get(slot as usize).map_or(0, |slot| hasher.hash_one(slot.key))
+        });
         self.link_tail(position, class);
         Ok(())
     }
@@ -176,14 +152,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let hash = self.hasher.hash_one(key);
         let slots = &self.slots;
-        let entry = self
-            .index
-            .find_entry(hash, |&slot| {
-                slots
-                    .get(slot as usize)
-                    .is_some_and(|slot| slot.key == *key)
-            })
-            .ok()?;
+        let entry = self.index.find_entry(hash, |&slot| slots.get(slot as usize).is_some_and(|slot| slot.key == *key)).ok()?;
         let (position, _) = entry.remove();
         self.unlink(position);
         let free = self.free;
@@ -217,27 +186,14 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             self.requeue(head, class, now);
         }
         let head = self.classes.get(class as usize)?.head;
-        self.slots
-            .get(head as usize)
-            .map(|slot| (slot.key, slot.last_seen))
+        self.slots.get(head as usize).map(|slot| (slot.key, slot.last_seen))
     }
 
     /// Takes entries of `class` out that were not seen for longer than `ttl`; looks at `budget` entries at the most.
     /// Says how many looks it needed: `budget` means that there may be more.
-    pub fn expire(
-        &mut self,
-        class: u32,
-        ttl: Duration,
-        now: Time,
-        budget: u32,
-        mut expired: impl FnMut(K, V),
-    ) -> u32 {
+    pub fn expire(&mut self, class: u32, ttl: Duration, now: Time, budget: u32, mut expired: impl FnMut(K, V)) -> u32 {
         for look in 0..budget {
-            let Some(slot) = self
-                .classes
-                .get(class as usize)
-                .and_then(|list| self.slots.get(list.head as usize))
-            else {
+            let Some(slot) = self.classes.get(class as usize).and_then(|list| self.slots.get(list.head as usize)) else {
                 return look;
             };
             if now.since(slot.last_seen) > ttl {
@@ -245,10 +201,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
                 self.remove(&key);
                 expired(key, value);
             } else if now.since(slot.queued) > ttl {
-                let head = self
-                    .classes
-                    .get(class as usize)
-                    .map_or(NONE, |list| list.head);
+                let head = self.classes.get(class as usize).map_or(NONE, |list| list.head);
                 self.requeue(head, class, now);
             } else {
                 // Queued within the ttl, and all behind it were queued later.
@@ -262,11 +215,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     pub fn clear_class(&mut self, class: u32) -> u32 {
         let len = self.class_len(class);
         for _ in 0..len {
-            let Some(slot) = self
-                .classes
-                .get(class as usize)
-                .and_then(|list| self.slots.get(list.head as usize))
-            else {
+            let Some(slot) = self.classes.get(class as usize).and_then(|list| self.slots.get(list.head as usize)) else {
                 break;
             };
             let key = slot.key;
@@ -279,11 +228,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// `None` at the end. An entry that is there throughout a listing is listed once, whatever comes and goes meanwhile.
     pub fn page(&self, cursor: u32, looks: u32, mut each: impl FnMut(&K, &V, Time)) -> Option<u32> {
         let end = cursor.saturating_add(looks).min(self.slots.len() as u32);
-        for slot in self
-            .slots
-            .get(cursor as usize..end as usize)
-            .unwrap_or_default()
-        {
+        for slot in self.slots.get(cursor as usize..end as usize).unwrap_or_default() {
             if slot.live {
                 each(&slot.key, &slot.value, slot.last_seen);
             }
@@ -319,10 +264,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     }
 
     fn unlink(&mut self, position: u32) {
-        let Some(&Slot {
-            prev, next, class, ..
-        }) = self.slots.get(position as usize)
-        else {
+        let Some(&Slot { prev, next, class, .. }) = self.slots.get(position as usize) else {
             return;
         };
         let Some(list) = self.classes.get_mut(class as usize) else {
@@ -372,10 +314,7 @@ mod tests {
             map.insert(key, key, 0, Time::from_secs(key)).unwrap();
         }
         *map.get_mut(&0).unwrap().1 = Time::from_secs(200);
-        assert_eq!(
-            map.oldest(0, Time::from_secs(200)),
-            Some((1, Time::from_secs(1)))
-        );
+        assert_eq!(map.oldest(0, Time::from_secs(200)), Some((1, Time::from_secs(1))));
         let mut gone = std::vec::Vec::new();
         map.expire(0, TTL, Time::from_secs(302), 100, |key, _| gone.push(key));
         assert_eq!(gone, [1]);

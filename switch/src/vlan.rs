@@ -23,11 +23,7 @@ impl Vid {
     /// `None` for 0 and for 4095 and more.
     #[must_use]
     pub const fn new(vid: u16) -> Option<Self> {
-        if vid >= 1 && vid <= 4094 {
-            Some(Self(vid))
-        } else {
-            None
-        }
+        if vid >= 1 && vid <= 4094 { Some(Self(vid)) } else { None }
     }
 
     /// The number.
@@ -117,9 +113,7 @@ impl VidSet {
     /// Whether it is in.
     #[must_use]
     pub fn contains(&self, vid: Vid) -> bool {
-        self.0
-            .get(usize::from(vid.0 >> 6))
-            .is_some_and(|word| word >> (vid.0 & 63) & 1 == 1)
+        self.0.get(usize::from(vid.0 >> 6)).is_some_and(|word| word >> (vid.0 & 63) & 1 == 1)
     }
 
     /// Whether nothing is in.
@@ -250,10 +244,7 @@ impl VlanMode {
         match self {
             Self::Access(_) => TagOp::Untagged,
             Self::Trunk { native, .. } if *native == Some(vid) => TagOp::Untagged,
-            Self::Trunk { .. } => TagOp::Tagged(Tag {
-                tpid,
-                tci: priority.0 | vid.0,
-            }),
+            Self::Trunk { .. } => TagOp::Tagged(Tag { tpid, tci: priority.0 | vid.0 }),
         }
     }
 

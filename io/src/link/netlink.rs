@@ -11,20 +11,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -176,11 +170,7 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Netlink {
-            socket,
-            sequence: 0,
-            buffer: Vec::with_capacity(DATAGRAM_BYTES),
-        })
+        Ok(Netlink { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM_BYTES) })
     }
 
     /// Makes the changes in order, in one round trip.
@@ -188,10 +178,7 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`] for the first that was refused. More than [`BATCH`] changes are refused as a whole (E2BIG).
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), NetlinkError> {
-        let whole = |source: io::Error| NetlinkError {
-            position: 0,
-            source,
-        };
+        let whole = |source: io::Error| NetlinkError { position: 0, source };
         if changes.len() > BATCH {
             return Err(whole(io::Error::from_raw_os_error(libc::E2BIG)));
         }
@@ -213,19 +200,14 @@ impl Netlink {
             }
             for (header, payload) in self.receive().map_err(whole)? {
                 let position = header.sequence_number.wrapping_sub(first) as usize;
-                let (NetlinkPayload::Error(answer), Some(change)) =
-                    (payload, changes.get(position))
-                else {
+                let (NetlinkPayload::Error(answer), Some(change)) = (payload, changes.get(position)) else {
                     continue;
                 };
                 answered += 1;
                 let Some(code) = answer.code else { continue };
                 let errno = code.get().saturating_neg();
                 if failure.is_none() && !excused(change, errno) {
-                    failure = Some(NetlinkError {
-                        position,
-                        source: io::Error::from_raw_os_error(errno),
-                    });
+                    failure = Some(NetlinkError { position, source: io::Error::from_raw_os_error(errno) });
                 }
             }
         }
@@ -238,9 +220,7 @@ impl Netlink {
     /// Those of the socket.
     pub fn index(&mut self, name: &IfName) -> io::Result<Option<u32>> {
         let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.as_str().into()));
+        message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
         let mut index = None;
         let asked = self.ask(RouteNetlinkMessage::GetLink(message), 0, |answer| {
             if let RouteNetlinkMessage::NewLink(link) = answer {
@@ -263,48 +243,32 @@ impl Netlink {
         let mut nets = Vec::new();
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        self.ask(
-            RouteNetlinkMessage::GetRoute(message),
-            NLM_F_DUMP,
-            |answer| {
-                let RouteNetlinkMessage::NewRoute(route) = answer else {
-                    return;
-                };
-                let prefix = route.header.destination_prefix_length;
-                for attribute in &route.attributes {
-                    if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute
-                        && prefix > 0
-                    {
-                        nets.push(Ipv4Net {
-                            address: *address,
-                            prefix,
-                        });
-                    }
+        self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, |answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                return;
+            };
+            let prefix = route.header.destination_prefix_length;
+            for attribute in &route.attributes {
+                if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute
+                    && prefix > 0
+                {
+                    nets.push(Ipv4Net { address: *address, prefix });
                 }
-            },
-        )?;
+            }
+        })?;
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        self.ask(
-            RouteNetlinkMessage::GetAddress(message),
-            NLM_F_DUMP,
-            |answer| {
-                let RouteNetlinkMessage::NewAddress(found) = answer else {
-                    return;
-                };
-                for attribute in &found.attributes {
-                    // On a point-to-point link Address is the other side.
-                    if let AddressAttribute::Address(IpAddr::V4(address))
-                    | AddressAttribute::Local(IpAddr::V4(address)) = attribute
-                    {
-                        nets.push(Ipv4Net {
-                            address: *address,
-                            prefix: found.header.prefix_len,
-                        });
-                    }
+        self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP, |answer| {
+            let RouteNetlinkMessage::NewAddress(found) = answer else {
+                return;
+            };
+            for attribute in &found.attributes {
+                // On a point-to-point link Address is the other side.
+                if let AddressAttribute::Address(IpAddr::V4(address)) | AddressAttribute::Local(IpAddr::V4(address)) = attribute {
+                    nets.push(Ipv4Net { address: *address, prefix: found.header.prefix_len });
                 }
-            },
-        )?;
+            }
+        })?;
         nets.sort_unstable();
         nets.dedup();
         Ok(nets)
@@ -326,19 +290,10 @@ impl Netlink {
     }
 
     /// Sends one question and hands over each answer.
-    fn ask(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-        mut answer: impl FnMut(RouteNetlinkMessage),
-    ) -> io::Result<()> {
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16, mut answer: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
         let mut datagram = Vec::new();
         // The answer to a dump ends with "done", the answer to a plain question with the acknowledgement.
-        let ack = if flags & NLM_F_DUMP == 0 {
-            NLM_F_ACK
-        } else {
-            0
-        };
+        let ack = if flags & NLM_F_DUMP == 0 { NLM_F_ACK } else { 0 };
         self.append(&mut datagram, message, NLM_F_REQUEST | flags | ack);
         self.socket.send(&datagram, 0)?;
         for _ in 0..DATAGRAMS {
@@ -349,9 +304,7 @@ impl Netlink {
                 if let NetlinkPayload::InnerMessage(message) = payload {
                     answer(message);
                 } else if let NetlinkPayload::Error(error) = payload {
-                    return error.code.map_or(Ok(()), |c| {
-                        Err(io::Error::from_raw_os_error(c.get().saturating_neg()))
-                    });
+                    return error.code.map_or(Ok(()), |c| Err(io::Error::from_raw_os_error(c.get().saturating_neg())));
                 } else if let NetlinkPayload::Done(_) = payload {
                     return Ok(());
                 }
@@ -367,11 +320,7 @@ impl Netlink {
         let mut messages = Vec::new();
         let mut rest = self.buffer.as_slice();
         // Bounded: each turn takes at least one header of 16 bytes.
-        while let Some(length) = rest
-            .get(..4)
-            .and_then(|b| b.try_into().ok())
-            .map(u32::from_ne_bytes)
-        {
+        while let Some(length) = rest.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes) {
             let length = length as usize;
             let Some(bytes) = rest.get(..length).filter(|b| b.len() >= 16) else {
                 break;
@@ -387,32 +336,16 @@ impl Netlink {
 
 /// Turning IPv6 address generation off fails where there is no IPv6 on the link: then there is nothing to turn off.
 fn excused(change: &Change<'_>, errno: i32) -> bool {
-    let only_ipv6 = matches!(
-        change,
-        Change::Set {
-            settings: LinkSettings {
-                no_ipv6_address: true,
-                ..
-            },
-            ..
-        }
-    );
+    let only_ipv6 = matches!(change, Change::Set { settings: LinkSettings { no_ipv6_address: true, .. }, .. });
     only_ipv6 && matches!(errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
 }
 
 /// A change as rtnetlink message, with the flags it needs beside NLM_F_REQUEST and NLM_F_ACK.
 fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
     match change {
-        Change::Veth {
-            name,
-            index,
-            mtu,
-            arp,
-            peer,
-        } => (
-            RouteNetlinkMessage::NewLink(veth(name, *index, *mtu, *arp, peer)),
-            NLM_F_CREATE | NLM_F_EXCL,
-        ),
+        Change::Veth { name, index, mtu, arp, peer } => {
+            (RouteNetlinkMessage::NewLink(veth(name, *index, *mtu, *arp, peer)), NLM_F_CREATE | NLM_F_EXCL)
+        }
         Change::DeleteLink { index } => {
             let mut message = LinkMessage::default();
             message.header.index = *index;
@@ -426,22 +359,13 @@ fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
         }
         Change::SetByName { name, settings } => {
             let mut message = LinkMessage::default();
-            message
-                .attributes
-                .push(LinkAttribute::IfName(name.as_str().into()));
+            message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
             fill(&mut message, settings);
             (RouteNetlinkMessage::SetLink(message), 0)
         }
-        Change::Address {
-            index,
-            address,
-            prefix,
-        } => {
+        Change::Address { index, address, prefix } => {
             let message = ipv4_address(*index, *address, *prefix);
-            (
-                RouteNetlinkMessage::NewAddress(message),
-                NLM_F_CREATE | NLM_F_EXCL,
-            )
+            (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
         }
         Change::DefaultRoute { index, gateway } => {
             let mut message = RouteMessage::default();
@@ -450,36 +374,18 @@ fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
             message.header.protocol = RouteProtocol::Boot;
             message.header.scope = RouteScope::Universe;
             message.header.kind = RouteType::Unicast;
-            message
-                .attributes
-                .push(RouteAttribute::Gateway(RouteAddress::Inet(*gateway)));
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(*gateway)));
             message.attributes.push(RouteAttribute::Oif(*index));
-            (
-                RouteNetlinkMessage::NewRoute(message),
-                NLM_F_CREATE | NLM_F_EXCL,
-            )
+            (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
         }
-        Change::Neighbour {
-            index,
-            address,
-            mac,
-        } => {
+        Change::Neighbour { index, address, mac } => {
             let mut message = NeighbourMessage::default();
             message.header.family = AddressFamily::Inet;
             message.header.ifindex = *index;
             message.header.state = NeighbourState::Permanent;
-            message
-                .attributes
-                .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(
-                    *address,
-                )));
-            message
-                .attributes
-                .push(NeighbourAttribute::LinkLocalAddress(mac.to_vec()));
-            (
-                RouteNetlinkMessage::NewNeighbour(message),
-                NLM_F_CREATE | NLM_F_REPLACE,
-            )
+            message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(*address)));
+            message.attributes.push(NeighbourAttribute::LinkLocalAddress(mac.to_vec()));
+            (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
         }
     }
 }
@@ -487,30 +393,21 @@ fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
 /// The message that makes a veth pair.
 fn veth(name: &IfName, index: u32, mtu: u32, arp: bool, peer: &VethPeer<'_>) -> LinkMessage {
     let mut other = LinkMessage::default();
-    other
-        .attributes
-        .push(LinkAttribute::IfName(peer.name.as_str().into()));
-    other
-        .attributes
-        .push(LinkAttribute::NetNsFd(peer.namespace.as_raw_fd()));
+    other.attributes.push(LinkAttribute::IfName(peer.name.as_str().into()));
+    other.attributes.push(LinkAttribute::NetNsFd(peer.namespace.as_raw_fd()));
     other.attributes.push(LinkAttribute::Mtu(peer.mtu));
-    other
-        .attributes
-        .push(LinkAttribute::Address(peer.mac.to_vec()));
+    other.attributes.push(LinkAttribute::Address(peer.mac.to_vec()));
     let mut message = LinkMessage::default();
     message.header.index = index;
     if !arp {
         message.header.flags = LinkFlags::Noarp;
         message.header.change_mask = LinkFlags::Noarp;
     }
+    message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    message.attributes.push(LinkAttribute::Mtu(mtu));
     message
         .attributes
-        .push(LinkAttribute::IfName(name.as_str().into()));
-    message.attributes.push(LinkAttribute::Mtu(mtu));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
-    ]));
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other)))]));
     message
 }
 
@@ -520,18 +417,12 @@ fn ipv4_address(index: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = prefix;
     message.header.index = index;
-    message
-        .attributes
-        .push(AddressAttribute::Local(IpAddr::V4(address)));
-    message
-        .attributes
-        .push(AddressAttribute::Address(IpAddr::V4(address)));
+    message.attributes.push(AddressAttribute::Local(IpAddr::V4(address)));
+    message.attributes.push(AddressAttribute::Address(IpAddr::V4(address)));
     if prefix < 31 {
         let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
         let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
-        message
-            .attributes
-            .push(AddressAttribute::Broadcast(broadcast));
+        message.attributes.push(AddressAttribute::Broadcast(broadcast));
     }
     message
 }
@@ -562,10 +453,7 @@ mod tests {
 
     #[test]
     fn prefixes_overlap() {
-        let net = |a: [u8; 4], prefix| Ipv4Net {
-            address: a.into(),
-            prefix,
-        };
+        let net = |a: [u8; 4], prefix| Ipv4Net { address: a.into(), prefix };
         assert!(net([10, 88, 0, 0], 20).overlaps(&net([10, 88, 15, 255], 32)));
         assert!(!net([10, 88, 0, 0], 20).overlaps(&net([10, 88, 16, 0], 32)));
         assert!(net([10, 0, 0, 0], 8).overlaps(&net([10, 88, 0, 0], 20)));
@@ -576,16 +464,8 @@ mod tests {
     #[test]
     fn questions_are_answered() {
         let mut netlink = Netlink::open().unwrap();
-        assert_eq!(
-            netlink.index(&IfName::parse("lo").unwrap()).unwrap(),
-            Some(1)
-        );
-        assert_eq!(
-            netlink
-                .index(&IfName::parse("vswitch-none").unwrap())
-                .unwrap(),
-            None
-        );
+        assert_eq!(netlink.index(&IfName::parse("lo").unwrap()).unwrap(), Some(1));
+        assert_eq!(netlink.index(&IfName::parse("vswitch-none").unwrap()).unwrap(), None);
         let nets = netlink.ipv4_in_use().unwrap();
         assert!(nets.iter().all(|n| n.prefix > 0));
         assert!(nets.windows(2).all(|w| w[0] < w[1]));
@@ -599,9 +479,6 @@ mod tests {
         let error = netlink.apply(&[none.clone(), none.clone()]).unwrap_err();
         assert_eq!(error.position, 0);
         let many = vec![none; BATCH + 1];
-        assert_eq!(
-            netlink.apply(&many).unwrap_err().source.raw_os_error(),
-            Some(libc::E2BIG)
-        );
+        assert_eq!(netlink.apply(&many).unwrap_err().source.raw_os_error(), Some(libc::E2BIG));
     }
 }

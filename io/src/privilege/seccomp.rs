@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Op, SeccompCondition,
-    SeccompFilter, SeccompRule, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
 };
 
 /// What may be asked of a file, by any argument.
@@ -188,11 +188,7 @@ const IOCTLS: &[u64] = &[
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
 /// Requests for prctl(2): names only.
-const PRCTLS: &[u64] = &[
-    libc::PR_SET_NAME as u64,
-    libc::PR_GET_NAME as u64,
-    PR_SET_VMA,
-];
+const PRCTLS: &[u64] = &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64, PR_SET_VMA];
 
 /// Flags of clone(2) that make namespaces.
 const CLONE_NAMESPACES: u64 = (libc::CLONE_NEWNS
@@ -216,10 +212,7 @@ fn rule(argument: u8, op: Op, value: u64) -> seccompiler::Result<SeccompRule> {
 
 /// One rule for each value that argument number `argument` may have.
 fn one_of(argument: u8, values: &[u64]) -> seccompiler::Result<Vec<SeccompRule>> {
-    values
-        .iter()
-        .map(|value| rule(argument, Op::Eq, *value))
-        .collect()
+    values.iter().map(|value| rule(argument, Op::Eq, *value)).collect()
 }
 
 /// The allow-list.
@@ -236,29 +229,18 @@ fn rules() -> seccompiler::Result<Rules> {
     // Our own limits, by pid 0.
     rules.insert(libc::SYS_prlimit64, one_of(0, &[0])?);
     // abort() and panics: signals to ourselves only.
-    rules.insert(
-        libc::SYS_tgkill,
-        one_of(0, &[u64::from(std::process::id())])?,
-    );
+    rules.insert(libc::SYS_tgkill, one_of(0, &[u64::from(std::process::id())])?);
     // Signal 0 asks whether an fd is a pidfd and sends nothing.
     rules.insert(libc::SYS_pidfd_send_signal, one_of(1, &[0])?);
     // Threads. clone3 is passed on to the second filter.
-    let thread = rule(
-        0,
-        Op::MaskedEq(CLONE_NAMESPACES | CLONE_THREAD),
-        CLONE_THREAD,
-    )?;
+    let thread = rule(0, Op::MaskedEq(CLONE_NAMESPACES | CLONE_THREAD), CLONE_THREAD)?;
     rules.insert(libc::SYS_clone, vec![thread]);
     rules.insert(libc::SYS_clone3, Vec::new());
     Ok(rules)
 }
 
 /// Compiles rules for this machine's architecture.
-fn compile(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> seccompiler::Result<BpfProgram> {
+fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> seccompiler::Result<BpfProgram> {
     let arch = std::env::consts::ARCH.try_into()?;
     Ok(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?)
 }
@@ -283,11 +265,7 @@ mod tests {
 
     #[test]
     fn the_list_compiles_and_has_no_doubles() {
-        let list: Vec<c_long> = [FILES, OLD, SOCKETS, PROCESS]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let list: Vec<c_long> = [FILES, OLD, SOCKETS, PROCESS].into_iter().flatten().copied().collect();
         let rules = rules().unwrap();
         // socket, socketpair, ioctl, prctl, prlimit64, tgkill, pidfd_send_signal, clone, clone3
         assert_eq!(rules.len(), list.len() + 9);

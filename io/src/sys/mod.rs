@@ -42,9 +42,7 @@ pub enum IfNameError {
     #[error("interface name {0:?} has {len} bytes: give 1 to {IFNAME_MAX_BYTES}", len = .0.len())]
     Length(String),
     /// "." or "..", or a character that no interface name may have.
-    #[error(
-        "interface name {0:?} is not one the kernel takes: use letters, digits, '-', '_' and '.'"
-    )]
+    #[error("interface name {0:?} is not one the kernel takes: use letters, digits, '-', '_' and '.'")]
     Character(String),
 }
 
@@ -82,11 +80,7 @@ impl IfName {
     /// Reads a `char[IFNAMSIZ]` as the kernel filled it; the user of a container may have renamed the interface to
     /// anything that `dev_valid_name` takes, hence lossy.
     fn from_kernel(raw: &[libc::c_char; libc::IFNAMSIZ]) -> IfName {
-        let bytes: Vec<u8> = raw
-            .iter()
-            .map(|c| c.cast_unsigned())
-            .take_while(|b| *b != 0)
-            .collect();
+        let bytes: Vec<u8> = raw.iter().map(|c| c.cast_unsigned()).take_while(|b| *b != 0).collect();
         IfName(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
@@ -118,11 +112,7 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 
 /// Turns the -1 of a system call into its errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// getsockopt(2) for options whose value is an int.
@@ -130,36 +120,15 @@ fn getsockopt_int(fd: impl AsFd, level: libc::c_int, name: libc::c_int) -> io::R
     let mut value: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `value` and `len` are live for the call, and `len` is the size of `value`, so the kernel writes inside it.
-    check(unsafe {
-        libc::getsockopt(
-            fd.as_fd().as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &mut len,
-        )
-    })?;
+    check(unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &mut len) })?;
     Ok(value)
 }
 
 /// setsockopt(2) for plain values (ints and C structs).
-fn setsockopt<T: Copy>(
-    fd: impl AsFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-) -> io::Result<()> {
+fn setsockopt<T: Copy>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is live for the call and `len` is its size; the kernel only reads it.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_fd().as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            len,
-        )
-    })?;
+    check(unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) })?;
     Ok(())
 }
 
@@ -170,33 +139,13 @@ mod tests {
     #[test]
     fn interface_names() {
         for good in ["eth0", "a", "br-1234.10", "fifteen-bytes-x"] {
-            assert_eq!(
-                IfName::parse(good).map(|n| n.to_string()),
-                Ok(good.to_owned())
-            );
+            assert_eq!(IfName::parse(good).map(|n| n.to_string()), Ok(good.to_owned()));
         }
         for bad in ["", "sixteen-bytes-xx"] {
-            assert!(
-                matches!(IfName::parse(bad), Err(IfNameError::Length(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(IfName::parse(bad), Err(IfNameError::Length(_))), "{bad:?}");
         }
-        for bad in [
-            ".",
-            "..",
-            "a/b",
-            "a:1",
-            "eth%d",
-            "a b",
-            "a\tb",
-            "a\0b",
-            "\u{e9}th0",
-            "a\x7f",
-        ] {
-            assert!(
-                matches!(IfName::parse(bad), Err(IfNameError::Character(_))),
-                "{bad:?}"
-            );
+        for bad in [".", "..", "a/b", "a:1", "eth%d", "a b", "a\tb", "a\0b", "\u{e9}th0", "a\x7f"] {
+            assert!(matches!(IfName::parse(bad), Err(IfNameError::Character(_))), "{bad:?}");
         }
         let name = IfName::parse("eth0").unwrap();
         assert_eq!(IfName::from_kernel(&name.to_kernel()), name);
@@ -206,14 +155,8 @@ mod tests {
     fn socket_options() {
         let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
         setsockopt(&a, libc::SOL_SOCKET, libc::SO_PASSCRED, &1i32).unwrap();
-        assert_eq!(
-            getsockopt_int(&a, libc::SOL_SOCKET, libc::SO_PASSCRED).unwrap(),
-            1
-        );
-        assert_eq!(
-            getsockopt_int(&a, libc::SOL_SOCKET, libc::SO_TYPE).unwrap(),
-            libc::SOCK_STREAM
-        );
+        assert_eq!(getsockopt_int(&a, libc::SOL_SOCKET, libc::SO_PASSCRED).unwrap(), 1);
+        assert_eq!(getsockopt_int(&a, libc::SOL_SOCKET, libc::SO_TYPE).unwrap(), libc::SOCK_STREAM);
         assert!(getsockopt_int(&a, libc::SOL_PACKET, 0).is_err());
     }
 
@@ -222,9 +165,6 @@ mod tests {
         use std::io::Read;
         let (mut a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
         set_nonblocking(&a).unwrap();
-        assert_eq!(
-            a.read(&mut [0; 1]).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(a.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

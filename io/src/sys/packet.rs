@@ -66,12 +66,7 @@ pub fn open(ifindex: u32) -> io::Result<OwnedFd> {
         mr_alen: 0,
         mr_address: [0; 8],
     };
-    setsockopt(
-        &fd,
-        libc::SOL_PACKET,
-        libc::PACKET_ADD_MEMBERSHIP,
-        &membership,
-    )?;
+    setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
     Ok(fd)
 }
 
@@ -108,10 +103,7 @@ fn binding(fd: BorrowedFd<'_>) -> io::Result<(u16, u32)> {
     let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: `address` and `len` are live for the call, and `len` is the size of `address`.
     check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
-    Ok((
-        address.sll_protocol,
-        u32::try_from(address.sll_ifindex).unwrap_or(0),
-    ))
+    Ok((address.sll_protocol, u32::try_from(address.sll_ifindex).unwrap_or(0)))
 }
 
 /// PACKET_STATISTICS: reads and resets the socket's counters.
@@ -119,26 +111,12 @@ fn binding(fd: BorrowedFd<'_>) -> io::Result<(u16, u32)> {
 /// # Errors
 /// Those of getsockopt(2).
 pub fn statistics(fd: impl AsFd) -> io::Result<Statistics> {
-    let mut stats = libc::tpacket_stats {
-        tp_packets: 0,
-        tp_drops: 0,
-    };
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
     let raw = fd.as_fd().as_raw_fd();
     // SAFETY: `stats` and `len` are live for the call, and `len` is the size of `stats`.
-    check(unsafe {
-        libc::getsockopt(
-            raw,
-            libc::SOL_PACKET,
-            libc::PACKET_STATISTICS,
-            (&raw mut stats).cast(),
-            &mut len,
-        )
-    })?;
-    Ok(Statistics {
-        packets: stats.tp_packets,
-        drops: stats.tp_drops,
-    })
+    check(unsafe { libc::getsockopt(raw, libc::SOL_PACKET, libc::PACKET_STATISTICS, (&raw mut stats).cast(), &mut len) })?;
+    Ok(Statistics { packets: stats.tp_packets, drops: stats.tp_drops })
 }
 
 /// Why an fd that a client passed is not taken as a port's packet socket.
@@ -151,17 +129,13 @@ pub enum NotOurSocket {
     #[error("the packet socket is not SOCK_RAW: make it so")]
     Type,
     /// Not bound to ETH_P_ALL on one interface.
-    #[error(
-        "the packet socket is not bound to all protocols of one interface: bind it with ETH_P_ALL and its index"
-    )]
+    #[error("the packet socket is not bound to all protocols of one interface: bind it with ETH_P_ALL and its index")]
     Unbound,
     /// An option that the port relies on is off.
     #[error("the packet socket lacks {0}: set it before bind")]
     Option(&'static str),
     /// Another header size than [`HEADER_BYTES`].
-    #[error(
-        "the packet socket's virtio-net header has {0} bytes: set {HEADER_BYTES} (PACKET_VNET_HDR)"
-    )]
+    #[error("the packet socket's virtio-net header has {0} bytes: set {HEADER_BYTES} (PACKET_VNET_HDR)")]
     HeaderSize(libc::c_int),
     /// A system call failed.
     #[error("the packet socket cannot be used: {0}")]
@@ -209,8 +183,7 @@ pub fn verify(fd: BorrowedFd<'_>) -> Result<u32, NotOurSocket> {
 /// The socket's address family, for messages.
 #[must_use]
 pub fn is_packet_socket(fd: BorrowedFd<'_>) -> bool {
-    getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
-        .is_ok_and(|d| d == AddressFamily::Packet as libc::c_int)
+    getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DOMAIN).is_ok_and(|d| d == AddressFamily::Packet as libc::c_int)
 }
 
 #[cfg(test)]

@@ -43,15 +43,7 @@ pub fn alive(pidfd: impl AsFd) -> io::Result<bool> {
 pub fn is_pidfd(fd: impl AsFd) -> bool {
     let raw = libc::c_long::from(fd.as_fd().as_raw_fd());
     // SAFETY: the siginfo pointer may be null; signal 0 has no effect on the process.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            raw,
-            0,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, 0, std::ptr::null::<libc::siginfo_t>(), 0) };
     let error = io::Error::last_os_error().raw_os_error();
     // EPERM and ESRCH speak of the process, EBADF and EINVAL of the fd.
     result == 0 || matches!(error, Some(libc::EPERM | libc::ESRCH))
@@ -61,9 +53,7 @@ pub fn is_pidfd(fd: impl AsFd) -> bool {
 fn read_proc(path: &str) -> io::Result<String> {
     use io::Read;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(PROC_FILE_BYTES)
-        .read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(PROC_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -72,9 +62,7 @@ fn read_proc(path: &str) -> io::Result<String> {
 /// # Errors
 /// NotFound when it is gone.
 pub fn comm(pid: i32) -> io::Result<String> {
-    Ok(read_proc(&format!("/proc/{pid}/comm"))?
-        .trim_end_matches('\n')
-        .to_owned())
+    Ok(read_proc(&format!("/proc/{pid}/comm"))?.trim_end_matches('\n').to_owned())
 }
 
 /// When a process started, in clock ticks since boot: with the PID it names a process for the time of a boot.
@@ -84,12 +72,8 @@ pub fn comm(pid: i32) -> io::Result<String> {
 pub fn start_time(pid: i32) -> io::Result<u64> {
     let stat = read_proc(&format!("/proc/{pid}/stat"))?;
     // The command, in parentheses, may hold spaces and parentheses itself: what counts follows the last one.
-    let field = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(START_TIME_FIELD));
-    field
-        .and_then(|f| f.parse().ok())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(START_TIME_FIELD));
+    field.and_then(|f| f.parse().ok()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Raises the soft limit of open files to the hard one and returns it (in fds).
@@ -110,14 +94,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // Kernel: unsigned int flags.
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: no fd is closed: with this flag the kernel only sets a bit on those that are open.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     check(result as libc::c_int)?;
     Ok(())
 }
@@ -129,11 +106,7 @@ mod tests {
 
     #[test]
     fn pidfd_tells_the_exit() {
-        let mut child = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let pidfd = pidfd_open(pid).unwrap();
         assert!(is_pidfd(&pidfd));
@@ -143,10 +116,7 @@ mod tests {
         child.wait().unwrap();
         assert!(!alive(&pidfd).unwrap());
         assert!(is_pidfd(&pidfd));
-        assert_eq!(
-            pidfd_open(-1).unwrap_err().raw_os_error(),
-            Some(libc::EINVAL)
-        );
+        assert_eq!(pidfd_open(-1).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 
     #[test]
@@ -167,11 +137,7 @@ mod tests {
     fn limit_and_inheritance() {
         assert!(raise_open_files().unwrap() >= 3);
         let file = std::fs::File::open("/dev/null").unwrap();
-        nix::fcntl::fcntl(
-            &file,
-            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
-        )
-        .unwrap();
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         close_on_exec_from(3).unwrap();
         let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, libc::FD_CLOEXEC);

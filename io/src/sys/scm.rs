@@ -51,13 +51,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     let iov = [IoSlice::new(bytes)];
-    Ok(sendmsg::<()>(
-        socket.as_fd().as_raw_fd(),
-        &iov,
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?)
+    Ok(sendmsg::<()>(socket.as_fd().as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
 /// Receives into `buf`, and up to `max_fds` fds.
@@ -67,10 +61,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 /// closed then, and the connection should be; others of recvmsg(2).
 pub fn recv(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
     let mut control = [MaybeUninit::<u64>::uninit(); CONTROL_WORDS];
-    let mut iov = libc::iovec {
-        iov_base: buf.as_mut_ptr().cast(),
-        iov_len: buf.len(),
-    };
+    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     // SAFETY: msghdr is plain data for which all zeroes is valid (no name, no buffers).
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut iov;
@@ -78,21 +69,12 @@ pub fn recv(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Rec
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     // SAFETY: `header` names one iovec over `buf` and the control buffer with their true lengths, all live for the call.
-    let n = unsafe {
-        libc::recvmsg(
-            socket.as_fd().as_raw_fd(),
-            &raw mut header,
-            libc::MSG_CMSG_CLOEXEC,
-        )
-    };
+    let n = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let bytes = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: `header` is as a successful recvmsg left it, and its control buffer is still live.
     let fds = unsafe { take_fds(&header) };
     if header.msg_flags & libc::MSG_CTRUNC != 0 || fds.len() > max_fds {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "more file descriptors than expected",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more file descriptors than expected"));
     }
     Ok(Received { bytes, fds })
 }
@@ -108,8 +90,7 @@ unsafe fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
     // Bounded: CMSG_NXTHDR moves on by at least one header within the buffer.
     while !at.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return pointers to whole headers inside the buffer.
-        let (level, kind, len) =
-            unsafe { ((*at).cmsg_level, (*at).cmsg_type, (*at).cmsg_len as usize) };
+        let (level, kind, len) = unsafe { ((*at).cmsg_level, (*at).cmsg_type, (*at).cmsg_len as usize) };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
             // SAFETY: CMSG_LEN only computes.
             let payload = len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
@@ -132,11 +113,7 @@ unsafe fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
 /// Those of getsockopt(2).
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     let c = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
-    Ok(Peer {
-        pid: c.pid(),
-        uid: c.uid(),
-        gid: c.gid(),
-    })
+    Ok(Peer { pid: c.pid(), uid: c.uid(), gid: c.gid() })
 }
 
 #[cfg(test)]
@@ -156,10 +133,7 @@ mod tests {
         assert_eq!((&buf[..got.bytes], got.fds.len()), (&b"hello"[..], 2));
         let flags = nix::fcntl::fcntl(&got.fds[0], nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
-        for (fd, end, text) in [
-            (&got.fds[0], &mut one_end, b"1"),
-            (&got.fds[1], &mut two_end, b"2"),
-        ] {
+        for (fd, end, text) in [(&got.fds[0], &mut one_end, b"1"), (&got.fds[1], &mut two_end, b"2")] {
             end.write_all(text).unwrap();
             let mut byte = [0; 1];
             nix::unistd::read(fd, &mut byte).unwrap();
@@ -183,28 +157,16 @@ mod tests {
     fn limits_and_would_block() {
         let (a, b) = UnixStream::pair().unwrap();
         let many = vec![a.as_fd(); MAX_FDS + 1];
-        assert_eq!(
-            send(&a, b"x", &many).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            send(&a, b"", &many[..1]).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        assert_eq!(send(&a, b"x", &many).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(send(&a, b"", &many[..1]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         send(&a, b"x", &many[..MAX_FDS]).unwrap();
         assert_eq!(recv(&b, &mut [0; 4], MAX_FDS).unwrap().fds.len(), MAX_FDS);
         super::super::set_nonblocking(&b).unwrap();
-        assert_eq!(
-            recv(&b, &mut [0; 4], 1).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(recv(&b, &mut [0; 4], 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(many);
         drop(a);
         assert_eq!(recv(&b, &mut [0; 4], 1).unwrap().bytes, 0);
-        assert_eq!(
-            send(&b, b"x", &[]).unwrap_err().kind(),
-            io::ErrorKind::BrokenPipe
-        );
+        assert_eq!(send(&b, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -6,9 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockType, bind, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, bind, setsockopt, socket, sockopt};
 
 /// Bytes of send buffer asked for: room for any number of batches in flight.
 const SEND_BUFFER_BYTES: usize = 64 << 20;
@@ -18,12 +16,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 20;
 /// # Errors
 /// `PermissionDenied` without CAP_NET_RAW in the namespace; what bind() says, of an interface that has gone.
 pub fn open(link: &LinkAddr) -> io::Result<OwnedFd> {
-    let fd = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     bypass_queueing(fd.as_fd())?;
     // A larger buffer is a help, not a need: an unprivileged user does without it.
     let _ = setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
@@ -53,11 +46,7 @@ mod tests {
         let lo = nix::ifaddrs::getifaddrs()
             .unwrap()
             .filter(|each| each.interface_name == "lo")
-            .find_map(|each| {
-                each.address
-                    .as_ref()
-                    .and_then(|address| address.as_link_addr().copied())
-            })
+            .find_map(|each| each.address.as_ref().and_then(|address| address.as_link_addr().copied()))
             .unwrap();
         match open(&lo) {
             Ok(_) => {}

@@ -50,20 +50,13 @@ pub struct Iff {
 /// # Errors
 /// Those of open(2): ENOENT and ENODEV (no such device), EACCES (its mode), EPERM (a device cgroup).
 pub fn open() -> io::Result<OwnedFd> {
-    Ok(open_file(
-        DEVICE,
-        OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(open_file(DEVICE, OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 /// An `ifreq` with name and flags set.
 fn ifreq(name: &[libc::c_char; libc::IFNAMSIZ], flags: libc::c_int) -> libc::ifreq {
     let ifru_flags = (flags & 0xffff) as libc::c_short;
-    libc::ifreq {
-        ifr_name: *name,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags },
-    }
+    libc::ifreq { ifr_name: *name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags } }
 }
 
 /// TUNSETIFF: makes the interface `name`, or attaches to it where it exists and `flags` lacks IFF_TUN_EXCL.
@@ -74,13 +67,7 @@ fn ifreq(name: &[libc::c_char; libc::IFNAMSIZ], flags: libc::c_int) -> libc::ifr
 pub fn set_iff(fd: impl AsFd, name: &IfName, flags: libc::c_int) -> io::Result<()> {
     let mut request = ifreq(&name.to_kernel(), flags);
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which `request` is.
-    check(unsafe {
-        libc::ioctl(
-            fd.as_fd().as_raw_fd(),
-            libc::TUNSETIFF as _,
-            &raw mut request,
-        )
-    })?;
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) })?;
     Ok(())
 }
 
@@ -91,19 +78,10 @@ pub fn set_iff(fd: impl AsFd, name: &IfName, flags: libc::c_int) -> io::Result<(
 pub fn get_iff(fd: impl AsFd) -> io::Result<Iff> {
     let mut request = ifreq(&[0; libc::IFNAMSIZ], 0);
     // SAFETY: TUNGETIFF writes one `ifreq`, which `request` is.
-    check(unsafe {
-        libc::ioctl(
-            fd.as_fd().as_raw_fd(),
-            libc::TUNGETIFF as _,
-            &raw mut request,
-        )
-    })?;
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) })?;
     // SAFETY: the union was initialised whole through `ifru_flags`' bytes or by the kernel; TUNGETIFF sets the flags.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
-    Ok(Iff {
-        name: IfName::from_kernel(&request.ifr_name),
-        flags: libc::c_int::from(flags.cast_unsigned()),
-    })
+    Ok(Iff { name: IfName::from_kernel(&request.ifr_name), flags: libc::c_int::from(flags.cast_unsigned()) })
 }
 
 /// TUNSETVNETHDRSZ: the header's length in bytes. It is the device's, not the fd's.
@@ -112,13 +90,7 @@ pub fn get_iff(fd: impl AsFd) -> io::Result<Iff> {
 /// EINVAL: less than 10.
 pub fn set_vnet_header_size(fd: impl AsFd, bytes: libc::c_int) -> io::Result<()> {
     // SAFETY: TUNSETVNETHDRSZ reads one int.
-    check(unsafe {
-        libc::ioctl(
-            fd.as_fd().as_raw_fd(),
-            libc::TUNSETVNETHDRSZ as _,
-            &raw const bytes,
-        )
-    })?;
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &raw const bytes) })?;
     Ok(())
 }
 
@@ -129,13 +101,7 @@ pub fn set_vnet_header_size(fd: impl AsFd, bytes: libc::c_int) -> io::Result<()>
 pub fn vnet_header_size(fd: impl AsFd) -> io::Result<libc::c_int> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TUNGETVNETHDRSZ writes one int.
-    check(unsafe {
-        libc::ioctl(
-            fd.as_fd().as_raw_fd(),
-            libc::TUNGETVNETHDRSZ as _,
-            &raw mut bytes,
-        )
-    })?;
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNGETVNETHDRSZ as _, &raw mut bytes) })?;
     Ok(bytes)
 }
 
@@ -145,13 +111,7 @@ pub fn vnet_header_size(fd: impl AsFd) -> io::Result<libc::c_int> {
 /// EINVAL: a bit this kernel does not know, or one without those it needs.
 pub fn set_offload(fd: impl AsFd, mask: u32) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes the mask as the argument itself; no memory is passed.
-    check(unsafe {
-        libc::ioctl(
-            fd.as_fd().as_raw_fd(),
-            libc::TUNSETOFFLOAD as _,
-            libc::c_ulong::from(mask),
-        )
-    })?;
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(mask)) })?;
     Ok(())
 }
 

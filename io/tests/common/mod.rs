@@ -7,11 +7,7 @@ use std::process::Command;
 pub fn privileged() -> Option<()> {
     let why = if !nix::unistd::geteuid().is_root() {
         "not root"
-    } else if let Err(e) = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-    {
+    } else if let Err(e) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
         eprintln!("/dev/net/tun: {e}");
         "no /dev/net/tun"
     } else {
@@ -22,25 +18,15 @@ pub fn privileged() -> Option<()> {
 
 /// Says SKIP and why, or fails in CI.
 pub fn skip(why: &str) -> Option<()> {
-    assert!(
-        std::env::var_os("VSWITCH_CI").is_none_or(|v| v != "1"),
-        "cannot run in CI: {why}"
-    );
+    assert!(std::env::var_os("VSWITCH_CI").is_none_or(|v| v != "1"), "cannot run in CI: {why}");
     eprintln!("SKIP: {why}");
     None
 }
 
 /// Runs `ip` and returns what it printed.
 pub fn ip(args: &[&str]) -> String {
-    let out = Command::new("ip")
-        .args(args)
-        .output()
-        .expect("ip (iproute2) runs");
-    assert!(
-        out.status.success(),
-        "ip {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let out = Command::new("ip").args(args).output().expect("ip (iproute2) runs");
+    assert!(out.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
@@ -51,9 +37,7 @@ pub struct TestNs {
 
 impl TestNs {
     pub fn new(what: &str) -> TestNs {
-        let ns = TestNs {
-            name: format!("vst-{what}-{}", std::process::id()),
-        };
+        let ns = TestNs { name: format!("vst-{what}-{}", std::process::id()) };
         ns.add();
         ns
     }
@@ -69,8 +53,6 @@ impl TestNs {
 
 impl Drop for TestNs {
     fn drop(&mut self) {
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .output();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }
