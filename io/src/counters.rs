@@ -1,0 +1,84 @@
+//! What is counted, and the law: every frame has exactly one fate.
+use std::time::Duration;
+use vswitch_switch::{DropCounts, PortId};
+
+/// Both sides of the law of accounting: `rx + generated + copied = tx + consumed + held + dropped`, in frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Received from ports.
+    pub rx: u64,
+    /// Made here: the gateway's answers, loop probes.
+    pub generated: u64,
+    /// Flood copies and segments beyond the first.
+    pub copied: u64,
+    /// Taken by an egress port's kernel.
+    pub tx: u64,
+    /// Taken by the gateway.
+    pub consumed: u64,
+    /// Queued now.
+    pub held: u64,
+    /// Dropped, for any reason.
+    pub dropped: u64,
+}
+
+impl Accounts {
+    /// Whether the law holds.
+    #[must_use]
+    pub const fn balanced(&self) -> bool {
+        self.rx + self.generated + self.copied == self.tx + self.consumed + self.held + self.dropped
+    }
+}
+
+/// One port's counters. A drop is counted at the port that causes it: ingress for what is not admitted, egress for what
+/// cannot leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Octets received, without tags.
+    pub rx_bytes: u64,
+    /// Frames sent (a GSO frame is one).
+    pub tx_frames: u64,
+    /// Octets sent, without tags.
+    pub tx_bytes: u64,
+    /// Frames dropped.
+    pub drops: DropCounts,
+}
+
+/// A port as it is listed.
+#[derive(Clone, Debug)]
+pub struct PortStats {
+    /// `tap`, `veth`, `memory` or `gateway`.
+    pub kind: &'static str,
+    /// Layer 3 octets that a frame to it may have.
+    pub mtu: u16,
+    /// Its counters.
+    pub counters: PortCounters,
+    /// Frames that the kernel dropped before we could read them.
+    pub kernel_drops: u64,
+    /// Dynamic addresses behind it.
+    pub fdb_entries: u32,
+    /// Blocked by loop detection.
+    pub blocked: bool,
+    /// TUN_F_* mask in force.
+    pub offload: u32,
+}
+
+/// A snapshot of everything counted.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// The law's terms.
+    pub accounts: Accounts,
+    /// Ports, ascending.
+    pub ports: Vec<(PortId, PortStats)>,
+    /// Drops by reason over all ports, closed ones included.
+    pub drops: DropCounts,
+    /// FDB entries in use.
+    pub fdb_entries: u32,
+    /// FDB entries at the most.
+    pub fdb_capacity: u32,
+    /// FDB entries that gave way to others.
+    pub fdb_evicted: u64,
+    /// FDB ageing time.
+    pub ageing: Duration,
+}

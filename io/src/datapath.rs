@@ -1,0 +1,757 @@
+//! Switch, gateway and ports composed; no fd in sight. Start reading here, at [`Datapath::from_port`].
+//!
+//! A frame's way: `Port::receive -> Head::parse -> Switch::forward -> Port::send`, or to the gateway, whose answer goes back into
+//! `Switch::forward`. A flood sends the one buffer to each port in turn and copies nothing. A breath sends at most
+//! [`COPIES_PER_BREATH`] flood copies; a flood that is not through then waits in `floods`, its ingress port is not read meanwhile
+//! (so nothing of a flow overtakes) and the next breath resumes it.
+//!
+//! Frames that wait (for a packet port's batch, for a flood's rest) lie in the arena, counted by who refers to them, and go back to the pool
+//! with the last reference. Every frame has one fate; [`Datapath::accounts`] adds them up.
+use crate::capture::Capture;
+use crate::counters::{Accounts, PortCounters, PortStats, Stats};
+use crate::port::Port;
+use crate::port::{MemoryPort, PacketSocket};
+use crate::sys::batch::{BATCH, Received};
+use std::collections::VecDeque;
+use std::io;
+use vswitch_nat::gateway::{Gateway, Routed};
+use vswitch_nat::offload;
+use vswitch_switch::frame::MAX_FRAME;
+use vswitch_switch::port::MAX_PORTS;
+use vswitch_switch::switch::PortError;
+use vswitch_switch::{
+    Csum, DropCounts, DropReason, Egress, Flood, Forward, FrameBuf, FrameMeta, FramePool, Head, Mac, PortConfig, PortId, Switch,
+    TagOp, Time,
+};
+
+/// Buffers of one worker: 16 MiB of address space, touched as needed.
+pub const POOL_FRAMES: usize = 256;
+/// Flood copies of one breath. A copy is a TAP write of 2 us, so 512 are 1 ms: what a unicast frame beside a storm waits at most.
+pub const COPIES_PER_BREATH: u32 = 512;
+/// Frames of one port in one breath.
+pub const FRAMES_PER_TURN: usize = 64;
+/// Octets of one port in one breath.
+pub const BYTES_PER_TURN: usize = 1 << 20;
+/// Octets of a loop probe.
+const PROBE_LEN: usize = 60;
+/// Where probes go: a locally administered group address that nobody joins.
+const PROBE_DST: Mac = Mac([0x03, 0x58, 0, 0, 0, 1]);
+
+/// What reading a port came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inhaled {
+    /// Nothing is left to read.
+    Idle,
+    /// The budget ended it, or a flood of it is under way.
+    More,
+    /// The interface is gone.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Attached {
+    port: Port,
+    mtu: u16,
+    counters: PortCounters,
+    /// Read already, behind a flood that is not through.
+    backlog: VecDeque<FrameBuf>,
+    flooding: bool,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    flood: Flood,
+    frame: u32,
+    sent: u32,
+}
+
+/// See the module's theory.
+#[derive(Debug)]
+pub struct Datapath {
+    /// The decisions.
+    pub switch: Switch,
+    gateway: Option<Gateway>,
+    gateway_counters: PortCounters,
+    ports: Vec<Option<Box<Attached>>>,
+    pool: FramePool,
+    arena: Vec<(Option<FrameBuf>, u32)>,
+    arena_free: Vec<u32>,
+    floods: VecDeque<Waiting>,
+    /// Packet ports with frames to be sent at exhale.
+    dirty: Vec<PortId>,
+    batch: Vec<FrameBuf>,
+    scratch: Box<[u8]>,
+    copies_left: u32,
+    generated: u64,
+    copied: u64,
+    consumed: u64,
+    /// Counters of ports that are gone.
+    closed: PortCounters,
+}
+
+impl Datapath {
+    /// A datapath without ports but the gateway.
+    #[must_use]
+    pub fn new(switch: Switch, gateway: Option<Gateway>) -> Self {
+        Self {
+            switch,
+            gateway,
+            gateway_counters: PortCounters::default(),
+            ports: Vec::new(),
+            pool: FramePool::new(POOL_FRAMES),
+            arena: (0..POOL_FRAMES).map(|_| (None, 0)).collect(),
+            arena_free: (0..POOL_FRAMES as u32).rev().collect(),
+            floods: VecDeque::with_capacity(usize::from(MAX_PORTS)),
+            dirty: Vec::with_capacity(usize::from(MAX_PORTS)),
+            batch: Vec::with_capacity(BATCH),
+            scratch: vec![0; MAX_FRAME].into_boxed_slice(),
+            copies_left: COPIES_PER_BREATH,
+            generated: 0,
+            copied: 0,
+            consumed: 0,
+            closed: PortCounters::default(),
+        }
+    }
+
+    /// One frame from one port: the picture in the design. The buffer ends in the pool, in the arena or on its way.
+    pub fn from_port(&mut self, ingress: PortId, frame: FrameBuf, now: Time) {
+        let head = match Head::parse(frame.bytes(), frame.meta.tag) {
+            Ok(head) => head,
+            Err(reason) => return self.drop_frame(ingress, frame, reason),
+        };
+        match self.switch.forward(ingress, &head, now) {
+            Forward::To(Egress::One(PortId::GATEWAY, _)) => self.to_gateway(frame, now),
+            Forward::To(Egress::One(egress, tag)) => self.to_port(egress, frame, tag),
+            Forward::To(Egress::Flood(flood)) => self.start_flood(flood, frame, now),
+            Forward::Drop(reason) => self.drop_frame(ingress, frame, reason),
+        }
+    }
+
+    fn to_gateway(&mut self, frame: FrameBuf, now: Time) {
+        self.gateway_counters.tx_frames += 1;
+        self.gateway_counters.tx_bytes += frame.len() as u64;
+        let head = Head::parse(frame.bytes(), frame.meta.tag);
+        let (Some(gateway), Ok(head)) = (&mut self.gateway, head) else {
+            self.gateway_counters.tx_frames -= 1;
+            return self.drop_frame(PortId::GATEWAY, frame, DropReason::GatewayUnserved);
+        };
+        match gateway.receive(frame, &head) {
+            Routed::Reply(reply) => {
+                self.consumed += 1;
+                self.generated += 1;
+                self.gateway_counters.rx_frames += 1;
+                self.gateway_counters.rx_bytes += reply.len() as u64;
+                // An answer is unicast to a station just learned: at worst it floods once and comes back to no gateway.
+                self.from_port(PortId::GATEWAY, reply, now);
+            }
+            Routed::Consumed(frame) => {
+                self.consumed += 1;
+                self.pool.put(frame);
+            }
+            Routed::Drop(frame, reason) => {
+                self.gateway_counters.tx_frames -= 1;
+                self.drop_frame(PortId::GATEWAY, frame, reason);
+            }
+        }
+    }
+
+    fn to_port(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) {
+        if let Some(frame) = self.send(egress, frame, tag) {
+            self.pool.put(frame);
+        }
+    }
+
+    /// Sends a frame of its own to one port; gives the buffer back unless it waits in the arena.
+    #[inline]
+    fn send(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) -> Option<FrameBuf> {
+        if !self.is_queueing(egress, &frame) {
+            self.transmit(egress, &frame, tag);
+            return Some(frame);
+        }
+        match self.arena_insert(frame) {
+            Ok(id) => {
+                self.enqueue(egress, id, tag);
+                None
+            }
+            Err(frame) => {
+                self.count_drop(egress, DropReason::NoBuffer);
+                Some(frame)
+            }
+        }
+    }
+
+    #[inline]
+    fn is_queueing(&self, egress: PortId, frame: &FrameBuf) -> bool {
+        self.attached(egress).is_some_and(|attached| match &attached.port {
+            Port::Packet(_) => frame.mtu_len() <= usize::from(attached.mtu),
+            Port::Tap(_) | Port::Memory(_) => false,
+        })
+    }
+
+    /// Sends a borrowed frame at once and counts what came of it.
+    fn transmit(&mut self, egress: PortId, frame: &FrameBuf, tag: TagOp) {
+        let Some(Some(attached)) = self.ports.get_mut(egress.index()) else {
+            self.closed.drops.count(DropReason::PortGone);
+            return;
+        };
+        if frame.mtu_len() > usize::from(attached.mtu) {
+            attached.counters.drops.count(DropReason::Mtu);
+            return;
+        }
+        if let Some(capture) = &mut attached.capture {
+            capture.offer(frame, tag_of(tag));
+        }
+        if attached.port.takes(frame) {
+            let sent = attached.port.send_parts(&frame.meta.to_vnet(tag), frame.parts(), tag);
+            attached.count_sent(frame.len(), sent);
+        } else if frame.meta.gso.is_none() {
+            match offload::finish_into(frame, &mut self.scratch) {
+                Some(len) => attached.send_scratch(&self.scratch, len, tag),
+                None => attached.counters.drops.count(DropReason::EgressRefused),
+            }
+        } else {
+            match offload::Segments::new(frame) {
+                Ok(mut segments) => {
+                    let mut count = 0;
+                    while let Some(len) = segments.next_into(&mut self.scratch) {
+                        attached.send_scratch(&self.scratch, len, tag);
+                        count += 1;
+                    }
+                    self.copied += u64::saturating_sub(count, 1);
+                    if count == 0 {
+                        attached.counters.drops.count(DropReason::GsoUnsupported);
+                    }
+                }
+                Err(reason) => attached.counters.drops.count(reason),
+            }
+        }
+    }
+
+    fn start_flood(&mut self, flood: Flood, frame: FrameBuf, now: Time) {
+        self.copied += u64::from(flood.copies()) - 1;
+        match self.arena_insert(frame) {
+            Ok(frame) => self.run_flood(Waiting { flood, frame, sent: 0 }, now),
+            Err(frame) => {
+                self.copied -= u64::from(flood.copies()) - 1;
+                self.drop_frame(flood.ingress(), frame, DropReason::NoBuffer);
+            }
+        }
+        if self.switch.has_probes() {
+            self.send_probes();
+        }
+    }
+
+    /// Sends copies until the flood or the breath's budget ends.
+    fn run_flood(&mut self, mut waiting: Waiting, now: Time) {
+        while self.copies_left > 0 {
+            let Some((egress, tag)) = self.switch.flood_next(&mut waiting.flood) else {
+                return self.end_flood(&waiting);
+            };
+            self.copies_left -= 1;
+            waiting.sent += 1;
+            if egress == PortId::GATEWAY {
+                self.copy_to_gateway(waiting.frame, now);
+            } else {
+                self.copy_to_port(egress, waiting.frame, tag);
+            }
+        }
+        if let Some(Some(attached)) = self.ports.get_mut(waiting.flood.ingress().index()) {
+            attached.flooding = true;
+        }
+        self.floods.push_back(waiting);
+    }
+
+    /// Ports that came or went while a flood waited make the number of copies differ from what was foreseen.
+    fn end_flood(&mut self, waiting: &Waiting) {
+        let foreseen = waiting.flood.copies();
+        self.copied += u64::from(waiting.sent.saturating_sub(foreseen));
+        self.closed.drops.add(DropReason::PortGone, u64::from(foreseen.saturating_sub(waiting.sent)));
+        self.release(waiting.frame);
+        if let Some(Some(attached)) = self.ports.get_mut(waiting.flood.ingress().index()) {
+            attached.flooding = false;
+        }
+    }
+
+    fn copy_to_port(&mut self, egress: PortId, id: u32, tag: TagOp) {
+        let Some(frame) = self.arena.get_mut(id as usize).and_then(|slot| slot.0.take()) else { return };
+        let queue = self.is_queueing(egress, &frame);
+        if !queue {
+            self.transmit(egress, &frame, tag);
+        }
+        if let Some(slot) = self.arena.get_mut(id as usize) {
+            slot.0 = Some(frame);
+            slot.1 += u32::from(queue);
+        }
+        if queue {
+            self.enqueue(egress, id, tag);
+        }
+    }
+
+    fn copy_to_gateway(&mut self, id: u32, now: Time) {
+        let Some(mut copy) = self.pool.take() else { return self.count_drop(PortId::GATEWAY, DropReason::NoBuffer) };
+        let original = self.arena.get(id as usize).and_then(|slot| slot.0.as_ref());
+        let filled = original.is_some_and(|frame| {
+            let filled = copy.fill(frame.bytes());
+            copy.meta = frame.meta;
+            filled
+        });
+        if filled { self.to_gateway(copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
+    }
+
+    fn send_probes(&mut self) {
+        while let Some((egress, tag)) = self.switch.next_probe() {
+            let Some(mut probe) = self.pool.take() else { return };
+            let mut octets = [0u8; PROBE_LEN];
+            let source = self.switch.config().mac.mac().0;
+            for (place, octet) in octets.iter_mut().zip(PROBE_DST.0.into_iter().chain(source).chain([0x88, 0xb5]).chain(*b"vswitch loop probe")) {
+                *place = octet;
+            }
+            if probe.fill(&octets) {
+                self.generated += 1;
+                self.to_port(egress, probe, tag);
+            } else {
+                self.pool.put(probe);
+            }
+        }
+    }
+
+    /// Begins a breath: the copy budget is whole again and floods that wait go on, oldest first.
+    pub fn begin(&mut self, now: Time) {
+        self.copies_left = COPIES_PER_BREATH;
+        for _ in 0..self.floods.len() {
+            if self.copies_left == 0 {
+                return;
+            }
+            if let Some(waiting) = self.floods.pop_front() {
+                self.run_flood(waiting, now);
+            }
+        }
+    }
+
+    /// Whether floods wait for the next breath.
+    #[must_use]
+    pub fn is_flooding(&self) -> bool {
+        !self.floods.is_empty()
+    }
+
+    /// Reads one port until it is empty or its turn is over.
+    pub fn inhale(&mut self, id: PortId, now: Time) -> Inhaled {
+        let (mut frames, mut octets) = (0, 0);
+        while frames < FRAMES_PER_TURN && octets < BYTES_PER_TURN {
+            let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Inhaled::Idle };
+            if attached.flooding {
+                return Inhaled::More;
+            }
+            if let Some(frame) = attached.backlog.pop_front() {
+                (frames, octets) = (frames + 1, octets + frame.len());
+                self.from_port(id, frame, now);
+                continue;
+            }
+            match &mut attached.port {
+                Port::Packet(_) => match self.inhale_batch(id, now) {
+                    Ok((count, bytes)) => (frames, octets) = (frames + count, octets + bytes),
+                    Err(end) => return end,
+                },
+                Port::Tap(_) | Port::Memory(_) => match self.inhale_one(id, now) {
+                    Ok(bytes) => (frames, octets) = (frames + 1, octets + bytes),
+                    Err(end) => return end,
+                },
+            }
+        }
+        Inhaled::More
+    }
+
+    #[inline]
+    fn inhale_one(&mut self, id: PortId, now: Time) -> Result<usize, Inhaled> {
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
+        let Some(mut frame) = self.pool.take() else { return Err(Inhaled::More) };
+        let read = match &mut attached.port {
+            Port::Tap(tap) => tap.receive(&mut frame),
+            Port::Memory(memory) => memory.receive(&mut frame).ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            Port::Packet(_) => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match read {
+            Ok(octets) => {
+                self.received(id, frame, Received { octets, tag: None }, now);
+                Ok(octets)
+            }
+            Err(error) => {
+                self.pool.put(frame);
+                Err(end_of_reading(&error))
+            }
+        }
+    }
+
+    fn inhale_batch(&mut self, id: PortId, now: Time) -> Result<(usize, usize), Inhaled> {
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
+        let Port::Packet(socket) = &mut attached.port else { return Err(Inhaled::Idle) };
+        while self.batch.len() < socket.batch() {
+            let Some(frame) = self.pool.take() else { break };
+            self.batch.push(frame);
+        }
+        if self.batch.is_empty() {
+            // All buffers wait for packet ports: send them.
+            self.exhale();
+            return Err(Inhaled::More);
+        }
+        let mut received = [Received { octets: 0, tag: None }; BATCH];
+        let wanted = self.batch.len();
+        let count = match socket.receive(&mut self.batch, &mut received) {
+            Ok(count) => count,
+            Err(error) => {
+                self.return_batch();
+                return Err(end_of_reading(&error));
+            }
+        };
+        let mut octets = 0;
+        let mut batch = std::mem::take(&mut self.batch);
+        for (frame, one) in batch.drain(..count.min(wanted)).zip(received) {
+            octets += one.octets;
+            let behind = self.attached(id).is_some_and(|attached| attached.flooding);
+            if behind { self.hold_back(id, frame, one) } else { self.received(id, frame, one, now) }
+        }
+        self.batch = batch;
+        self.return_batch();
+        Ok((count, octets))
+    }
+
+    fn return_batch(&mut self) {
+        while let Some(frame) = self.batch.pop() {
+            self.pool.put(frame);
+        }
+    }
+
+    /// A frame has come: judge its metadata, count it, let it go its way.
+    #[inline]
+    fn received(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) {
+        match self.admit(id, &mut frame, one) {
+            Ok(()) => self.from_port(id, frame, now),
+            Err(reason) => self.drop_frame(id, frame, reason),
+        }
+    }
+
+    fn hold_back(&mut self, id: PortId, mut frame: FrameBuf, one: Received) {
+        match self.admit(id, &mut frame, one) {
+            Ok(()) => {
+                if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
+                    attached.backlog.push_back(frame);
+                }
+            }
+            Err(reason) => self.drop_frame(id, frame, reason),
+        }
+    }
+
+    #[inline]
+    fn admit(&mut self, id: PortId, frame: &mut FrameBuf, one: Received) -> Result<(), DropReason> {
+        let tpid = self.switch.port_config(id).map_or_else(Default::default, |config| config.tpid);
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(DropReason::PortGone) };
+        attached.counters.rx_frames += 1;
+        frame.receive(one.octets, one.tag, tpid)?;
+        attached.counters.rx_bytes += frame.len() as u64;
+        if let Some(capture) = &mut attached.capture {
+            capture.offer(frame, frame.meta.tag);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, egress: PortId, id: u32, tag: TagOp) {
+        let Some(Some(attached)) = self.ports.get_mut(egress.index()) else { return self.release(id) };
+        let Port::Packet(socket) = &mut attached.port else { return self.release(id) };
+        if let (Some(capture), Some((Some(frame), _))) = (&mut attached.capture, self.arena.get(id as usize)) {
+            capture.offer(frame, tag_of(tag));
+        }
+        socket.queue.push_back((id, tag));
+        let length = socket.queue.len();
+        if length == 1 {
+            self.dirty.push(egress);
+        } else if length >= BATCH {
+            self.flush(egress);
+        }
+    }
+
+    /// Ends a breath: packet ports send what they queued.
+    pub fn exhale(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            self.flush(id);
+        }
+    }
+
+    fn flush(&mut self, id: PortId) {
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return };
+        let Port::Packet(socket) = &mut attached.port else { return };
+        let queued = socket.queue.len();
+        for _ in 0..queued {
+            let arena = &self.arena;
+            let frames = socket.queue.iter().filter_map(|&(id, tag)| Some((arena.get(id as usize)?.0.as_ref()?, tag)));
+            // An error is the first frame's: that one is dropped and the rest tried again.
+            let (done, failed) = match crate::sys::batch::send_packets(socket.fd(), frames) {
+                Ok(0) => break,
+                Ok(done) => (done, None),
+                Err(error) => (1, Some(crate::port::drop_reason(&error))),
+            };
+            for (id, _) in socket.queue.drain(..done.min(socket.queue.len())) {
+                let octets = self.arena.get(id as usize).and_then(|slot| slot.0.as_ref()).map_or(0, FrameBuf::len);
+                match failed {
+                    None => {
+                        attached.counters.tx_frames += 1;
+                        attached.counters.tx_bytes += octets as u64;
+                    }
+                    Some(reason) => attached.counters.drops.count(reason),
+                }
+                release_slot(&mut self.arena, &mut self.arena_free, &mut self.pool, id);
+            }
+            if socket.queue.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn arena_insert(&mut self, frame: FrameBuf) -> Result<u32, FrameBuf> {
+        let Some(id) = self.arena_free.pop() else { return Err(frame) };
+        match self.arena.get_mut(id as usize) {
+            Some(slot) => {
+                *slot = (Some(frame), 1);
+                Ok(id)
+            }
+            None => Err(frame),
+        }
+    }
+
+    fn release(&mut self, id: u32) {
+        release_slot(&mut self.arena, &mut self.arena_free, &mut self.pool, id);
+    }
+
+    fn drop_frame(&mut self, at: PortId, frame: FrameBuf, reason: DropReason) {
+        self.count_drop(at, reason);
+        self.pool.put(frame);
+    }
+
+    fn count_drop(&mut self, at: PortId, reason: DropReason) {
+        if at == PortId::GATEWAY {
+            self.gateway_counters.drops.count(reason);
+        } else if let Some(Some(attached)) = self.ports.get_mut(at.index()) {
+            attached.counters.drops.count(reason);
+        } else {
+            self.closed.drops.count(reason);
+        }
+    }
+
+    #[inline]
+    fn attached(&self, id: PortId) -> Option<&Attached> {
+        self.ports.get(id.index())?.as_deref()
+    }
+
+    /// Plugs a port in.
+    ///
+    /// # Errors
+    /// See [`Switch::add_port`]; the port is given back.
+    pub fn add_port(&mut self, port: Port, config: PortConfig, mtu: u16) -> Result<PortId, (Port, PortError)> {
+        let id = match self.switch.add_port(config) {
+            Ok(id) => id,
+            Err(error) => return Err((port, error)),
+        };
+        if self.ports.len() <= id.index() {
+            self.ports.resize_with(id.index() + 1, || None);
+        }
+        if let Some(slot) = self.ports.get_mut(id.index()) {
+            let counters = PortCounters::default();
+            // Reserved here: nothing is allocated while frames move.
+            let backlog = VecDeque::with_capacity(BATCH);
+            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, flooding: false, capture: None }));
+        }
+        Ok(id)
+    }
+
+    /// Unplugs a port and gives it back to be closed; its counters go on in the totals.
+    pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
+        self.flush(id);
+        self.dirty.retain(|&dirty| dirty != id);
+        let mut attached = self.ports.get_mut(id.index())?.take()?;
+        self.switch.remove_port(id);
+        if let Port::Packet(PacketSocket { queue, .. }) = &mut attached.port {
+            for (frame, _) in queue.drain(..) {
+                attached.counters.drops.count(DropReason::PortGone);
+                release_slot(&mut self.arena, &mut self.arena_free, &mut self.pool, frame);
+            }
+        }
+        for frame in attached.backlog.drain(..) {
+            attached.counters.drops.count(DropReason::PortGone);
+            self.pool.put(frame);
+        }
+        // Its number may be given to another: a flood of it that waits ends here.
+        for _ in 0..self.floods.len() {
+            if let Some(waiting) = self.floods.pop_front() {
+                if waiting.flood.ingress() == id { self.end_flood(&waiting) } else { self.floods.push_back(waiting) }
+            }
+        }
+        merge(&mut self.closed, &attached.counters);
+        Some(attached.port)
+    }
+
+    /// Changes a port's configuration and MTU.
+    ///
+    /// # Errors
+    /// See [`Switch::set_port`].
+    pub fn set_port(&mut self, id: PortId, config: PortConfig, mtu: u16) -> Result<(), PortError> {
+        self.switch.set_port(id, config)?;
+        if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
+            attached.mtu = mtu;
+        }
+        Ok(())
+    }
+
+    /// Starts or ends a mirror; says whether there is such a port.
+    pub fn set_capture(&mut self, id: PortId, capture: Option<Capture>) -> bool {
+        match self.ports.get_mut(id.index()) {
+            Some(Some(attached)) => {
+                attached.capture = capture;
+                true
+            }
+            Some(None) | None => false,
+        }
+    }
+
+    /// A port, to wait for it.
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.attached(id).map(|attached| &attached.port)
+    }
+
+    /// A memory port's queues.
+    pub fn memory(&mut self, id: PortId) -> Option<&mut MemoryPort> {
+        match &mut self.ports.get_mut(id.index())?.as_mut()?.port {
+            Port::Memory(memory) => Some(memory),
+            Port::Tap(_) | Port::Packet(_) => None,
+        }
+    }
+
+    /// Buffers that are out; zero between breaths unless frames are held.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.pool.outstanding()
+    }
+
+    fn totals(&self) -> PortCounters {
+        let mut all = self.closed;
+        for attached in self.ports.iter().flatten() {
+            merge(&mut all, &attached.counters);
+        }
+        all.drops.merge(&self.gateway_counters.drops);
+        all
+    }
+
+    /// The law's terms, now.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        let all = self.totals();
+        let queued: u64 = self.ports.iter().flatten().map(|attached| attached.backlog.len() as u64 + attached.queued()).sum();
+        let floods: u64 = self.floods.iter().map(|waiting| u64::from(waiting.flood.copies().saturating_sub(waiting.sent))).sum();
+        let over: u64 = self.floods.iter().map(|waiting| u64::from(waiting.sent.saturating_sub(waiting.flood.copies()))).sum();
+        Accounts {
+            rx: all.rx_frames,
+            generated: self.generated,
+            copied: self.copied + over,
+            tx: all.tx_frames,
+            consumed: self.consumed,
+            held: queued + floods,
+            dropped: all.drops.total(),
+        }
+    }
+
+    /// A snapshot of everything counted.
+    pub fn stats(&mut self) -> Stats {
+        let (accounts, drops): (Accounts, DropCounts) = (self.accounts(), self.totals().drops);
+        let gateway = PortStats {
+            kind: "gateway",
+            mtu: u16::MAX,
+            counters: self.gateway_counters,
+            kernel_drops: 0,
+            fdb_entries: self.switch.fdb().port_len(PortId::GATEWAY),
+            blocked: false,
+            offload: 0,
+        };
+        let mut ports = vec![(PortId::GATEWAY, gateway)];
+        for (id, attached) in (0..MAX_PORTS).filter_map(PortId::new).zip(&mut self.ports) {
+            let Some(attached) = attached else { continue };
+            let kernel_drops = match &mut attached.port {
+                Port::Packet(socket) => socket.kernel_drops(),
+                Port::Tap(_) | Port::Memory(_) => 0,
+            };
+            let stats = PortStats {
+                kind: attached.port.kind(),
+                mtu: attached.mtu,
+                counters: attached.counters,
+                kernel_drops,
+                fdb_entries: self.switch.fdb().port_len(id),
+                blocked: self.switch.is_blocked(id),
+                offload: attached.port.offload(),
+            };
+            ports.push((id, stats));
+        }
+        let fdb = self.switch.fdb();
+        Stats { accounts, ports, drops, fdb_entries: fdb.len(), fdb_capacity: fdb.capacity(), fdb_evicted: fdb.evicted(), ageing: fdb.ageing() }
+    }
+}
+
+impl Attached {
+    #[inline]
+    fn count_sent(&mut self, octets: usize, sent: Result<(), DropReason>) {
+        match sent {
+            Ok(()) => {
+                self.counters.tx_frames += 1;
+                self.counters.tx_bytes += octets as u64;
+            }
+            Err(reason) => self.counters.drops.count(reason),
+        }
+    }
+
+    /// Sends `len` finished octets of the scratch buffer.
+    fn send_scratch(&mut self, scratch: &[u8], len: usize, tag: TagOp) {
+        let plain = FrameMeta { tag: None, csum: Csum::Complete, gso: None };
+        let parts = scratch.get(..len).and_then(|octets| octets.split_at_checked(12)).unwrap_or_default();
+        let sent = self.port.send_parts(&plain.to_vnet(tag), parts, tag);
+        self.count_sent(len, sent);
+    }
+
+    fn queued(&self) -> u64 {
+        match &self.port {
+            Port::Packet(socket) => socket.queue.len() as u64,
+            Port::Tap(_) | Port::Memory(_) => 0,
+        }
+    }
+}
+
+const fn tag_of(tag: TagOp) -> Option<vswitch_switch::Tag> {
+    match tag {
+        TagOp::Untagged => None,
+        TagOp::Tagged(tag) => Some(tag),
+    }
+}
+
+fn release_slot(arena: &mut [(Option<FrameBuf>, u32)], free: &mut Vec<u32>, pool: &mut FramePool, id: u32) {
+    let Some(slot) = arena.get_mut(id as usize) else { return };
+    slot.1 = slot.1.saturating_sub(1);
+    if slot.1 == 0
+        && let Some(frame) = slot.0.take()
+    {
+        pool.put(frame);
+        free.push(id);
+    }
+}
+
+fn merge(into: &mut PortCounters, from: &PortCounters) {
+    into.rx_frames += from.rx_frames;
+    into.rx_bytes += from.rx_bytes;
+    into.tx_frames += from.tx_frames;
+    into.tx_bytes += from.tx_bytes;
+    into.drops.merge(&from.drops);
+}
+
+fn end_of_reading(error: &io::Error) -> Inhaled {
+    match error.raw_os_error() {
+        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO) => Inhaled::Gone,
+        // ENETDOWN comes once, when the interface goes down; it may come up again.
+        _ => Inhaled::Idle,
+    }
+}

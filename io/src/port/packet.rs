@@ -1,0 +1,83 @@
+//! The host end of a veth: an AF_PACKET socket, received and sent in batches.
+//!
+//! The batch adapts: it grows while batches come back full and shrinks when frames are large, for 32 GSO frames
+//! would push each other out of the cache.
+use crate::sys::{batch, packet};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, sendmsg};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use vswitch_switch::{FrameBuf, TagOp};
+
+/// Frames of the first batch.
+const FIRST_BATCH: usize = 4;
+/// Octets of a batch above which the next one is smaller.
+const LARGE_BATCH: usize = 128 << 10;
+/// Frames that wait for the end of the breath at the most; more are sent before.
+pub const QUEUE_LIMIT: usize = 128;
+
+/// See the module.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+    batch: usize,
+    /// Arena slots and tags of frames to be sent at exhale.
+    pub(crate) queue: VecDeque<(u32, TagOp)>,
+    kernel_drops: u64,
+}
+
+impl PacketSocket {
+    /// Verifies that `fd` is a packet socket as `sys::packet::open` makes it.
+    ///
+    /// # Errors
+    /// [`packet::NotOurSocket`] names what was wrong.
+    pub fn new(fd: OwnedFd) -> Result<Self, packet::NotOurSocket> {
+        packet::verify(fd.as_fd())?;
+        Ok(Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0 })
+    }
+
+    /// The fd to wait for.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Frames to ask for next.
+    #[must_use]
+    pub const fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Receives into `frames`; says how many came and notes how large they were.
+    ///
+    /// # Errors
+    /// EAGAIN: nothing there; ENETDOWN: went down.
+    pub fn receive(&mut self, frames: &mut [FrameBuf], received: &mut [batch::Received; batch::BATCH]) -> io::Result<usize> {
+        let count = batch::receive_packets(self.fd.as_fd(), frames, received)?;
+        let octets: usize = received.iter().take(count).map(|one| one.octets).sum();
+        if octets > LARGE_BATCH {
+            self.batch = (self.batch / 2).max(FIRST_BATCH);
+        } else if count == frames.len() {
+            self.batch = (self.batch * 2).min(batch::BATCH);
+        }
+        Ok(count)
+    }
+
+    /// Sends one frame now.
+    ///
+    /// # Errors
+    /// EAGAIN, ENOBUFS: full; ENETDOWN: down; EMSGSIZE, EINVAL: refused.
+    pub fn send_one(&self, parts: &[&[u8]; 4]) -> io::Result<()> {
+        let slices = parts.map(IoSlice::new);
+        sendmsg::<SockaddrStorage>(self.fd.as_raw_fd(), &slices, &[], MsgFlags::MSG_DONTWAIT, None)?;
+        Ok(())
+    }
+
+    /// Frames that the kernel dropped because we did not read fast enough, since the port was made.
+    pub fn kernel_drops(&mut self) -> u64 {
+        if let Ok(statistics) = packet::statistics(self.fd.as_fd()) {
+            self.kernel_drops += u64::from(statistics.drops);
+        }
+        self.kernel_drops
+    }
+}

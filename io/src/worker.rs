@@ -1,0 +1,365 @@
+//! The worker: one thread that owns a [`Datapath`] and breathes.
+//!
+//! A breath: wait for readiness (not at all while work is left), read the time once, resume floods, read each ready port for its turn, send
+//! what packet ports queued, a few commands, a tick. mio is edge-triggered, so a port that was not read to its end stays on the
+//! ready list.
+//!
+//! The control plane talks to it through a [`WorkerHandle`]: bounded channels, a waker each way. Port fds are closed by a small pool of
+//! threads, for closing a TAP takes 20 ms.
+use crate::capture::Capture;
+use crate::clock;
+use crate::counters::Stats;
+use crate::datapath::{Datapath, Inhaled};
+use crate::port::Port;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use vswitch_nat::gateway::{Gateway, GatewayConfig};
+use vswitch_switch::fdb::{FdbError, FdbRow};
+use vswitch_switch::switch::PortError;
+use vswitch_switch::{Mac, PortConfig, PortId, Switch, SwitchConfig, SwitchEvent, Time, Vid};
+
+/// Commands that wait at the most.
+const COMMAND_LIMIT: usize = 64;
+/// Commands of one breath.
+const COMMANDS_PER_BREATH: usize = 8;
+/// Events for the control plane that wait at the most.
+const EVENT_LIMIT: usize = 4_096;
+/// How long the control plane waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Threads that close fds.
+const CLOSERS: usize = 4;
+/// Between ticks while anything ages; an idle switch sleeps for ever.
+const TICK: Duration = Duration::from_secs(10);
+/// FDB entries that a tick looks at.
+const TICK_BUDGET: u32 = 8_192;
+/// Slots of the FDB behind one page.
+const PAGE_SLOTS: u32 = 512;
+const COMMANDS: Token = Token(usize::MAX);
+
+/// What a worker starts with.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerConfig {
+    /// The switch's.
+    pub switch: SwitchConfig,
+    /// The gateway's, if there is one.
+    pub gateway: Option<GatewayConfig>,
+}
+
+/// What the worker tells on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerEvent {
+    /// The interface is gone; the port was removed.
+    PortGone(PortId),
+    /// See [`SwitchEvent`].
+    Switch(SwitchEvent),
+}
+
+/// The worker does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerError;
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the worker does not answer: \"vswitch down\" and start again, and please report it with the log")
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The control plane's end.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    commands: Sender<Job>,
+    events: Receiver<WorkerEvent>,
+    waker: Waker,
+    thread: thread::JoinHandle<()>,
+}
+
+/// The thread's state.
+struct Worker {
+    datapath: Datapath,
+    poll: Poll,
+    ready: VecDeque<PortId>,
+    is_ready: Vec<bool>,
+    commands: Receiver<Job>,
+    events: Sender<WorkerEvent>,
+    notify: Arc<Waker>,
+    closers: Sender<Port>,
+    running: bool,
+    ticked: Time,
+}
+
+/// Starts the worker and its closers; `notify` is woken when there are events.
+///
+/// # Errors
+/// No thread or no epoll instance.
+pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandle> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), COMMANDS)?;
+    let (commands, incoming) = bounded(COMMAND_LIMIT);
+    let (outgoing, events) = bounded(EVENT_LIMIT);
+    let (closers, to_close) = bounded::<Port>(usize::from(vswitch_switch::port::MAX_PORTS));
+    for _ in 0..CLOSERS {
+        let to_close = to_close.clone();
+        thread::Builder::new().name("closer".into()).spawn(move || to_close.iter().for_each(drop))?;
+    }
+    let thread = thread::Builder::new().name("worker".into()).spawn(move || {
+        let datapath = Datapath::new(Switch::new(config.switch), config.gateway.map(Gateway::new));
+        let mut worker = Worker {
+            datapath,
+            poll,
+            ready: VecDeque::with_capacity(usize::from(vswitch_switch::port::MAX_PORTS)),
+            is_ready: vec![false; usize::from(vswitch_switch::port::MAX_PORTS)],
+            commands: incoming,
+            events: outgoing,
+            notify,
+            closers,
+            running: true,
+            ticked: clock::now(),
+        };
+        if let Err(error) = worker.run() {
+            tracing::error!("worker ended: {error}");
+        }
+    })?;
+    Ok(WorkerHandle { commands, events, waker, thread })
+}
+
+impl Worker {
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while self.running {
+            let idle = self.ready.is_empty() && !self.datapath.is_flooding() && self.commands.is_empty();
+            let timeout = if !idle {
+                Some(Duration::ZERO)
+            } else if self.datapath.switch.needs_tick() {
+                Some(TICK)
+            } else {
+                None
+            };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            for event in &events {
+                if let Some(id) = u16::try_from(event.token().0).ok().and_then(PortId::new) {
+                    self.mark_ready(id);
+                }
+            }
+            self.breathe(clock::now());
+        }
+        Ok(())
+    }
+
+    fn mark_ready(&mut self, id: PortId) {
+        if let Some(ready) = self.is_ready.get_mut(id.index())
+            && !std::mem::replace(ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn breathe(&mut self, now: Time) {
+        self.datapath.begin(now);
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            if let Some(ready) = self.is_ready.get_mut(id.index()) {
+                *ready = false;
+            }
+            match self.datapath.inhale(id, now) {
+                Inhaled::Idle => {}
+                Inhaled::More => self.mark_ready(id),
+                Inhaled::Gone => {
+                    self.close(id);
+                    self.tell(WorkerEvent::PortGone(id));
+                }
+            }
+        }
+        self.datapath.exhale();
+        for _ in 0..COMMANDS_PER_BREATH {
+            let Ok(job) = self.commands.try_recv() else { break };
+            job(self);
+        }
+        if now.since(self.ticked) >= TICK {
+            self.ticked = now;
+            self.datapath.switch.tick(now, TICK_BUDGET);
+        }
+        while let Some(event) = self.datapath.switch.next_event() {
+            self.tell(WorkerEvent::Switch(event));
+        }
+    }
+
+    fn tell(&self, event: WorkerEvent) {
+        // A control plane that does not keep up misses news, never frames.
+        if self.events.try_send(event).is_ok() {
+            let _ = self.notify.wake();
+        }
+    }
+
+    fn close(&mut self, id: PortId) -> bool {
+        let Some(port) = self.datapath.remove_port(id) else { return false };
+        if let Some(fd) = port.fd() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+        }
+        // The channel holds as many as there are ports.
+        let _ = self.closers.try_send(port);
+        true
+    }
+
+    fn add_port(&mut self, port: Port, config: PortConfig, mtu: u16) -> Result<PortId, PortError> {
+        let id = self.datapath.add_port(port, config, mtu).map_err(|(port, error)| {
+            let _ = self.closers.try_send(port);
+            error
+        })?;
+        let fd = self.datapath.port(id).and_then(Port::fd).map(|fd| fd.as_raw_fd());
+        if let Some(fd) = fd
+            && let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), Token(id.index()), Interest::READABLE)
+        {
+            tracing::error!("port {id} cannot be waited for: {error}");
+            self.close(id);
+            return Err(PortError::NoPort);
+        }
+        self.mark_ready(id);
+        Ok(id)
+    }
+}
+
+impl WorkerHandle {
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Worker) -> T + Send + 'static) -> Result<T, WorkerError> {
+        let (answer, answered) = bounded(1);
+        let job: Job = Box::new(move |worker| {
+            let _ = answer.send(job(worker));
+        });
+        self.commands.send_timeout(job, ANSWER_TIMEOUT).map_err(|_| WorkerError)?;
+        self.waker.wake().map_err(|_| WorkerError)?;
+        answered.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected => WorkerError,
+        })
+    }
+
+    /// Plugs a port in.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`], and the port is closed.
+    pub fn add_port(&self, port: Port, config: PortConfig, mtu: u16) -> Result<Result<PortId, PortError>, WorkerError> {
+        self.ask(move |worker| worker.add_port(port, config, mtu))
+    }
+
+    /// Unplugs a port; its fd is closed soon after.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn remove_port(&self, id: PortId) -> Result<bool, WorkerError> {
+        self.ask(move |worker| worker.close(id))
+    }
+
+    /// Changes a port.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`].
+    pub fn set_port(&self, id: PortId, config: PortConfig, mtu: u16) -> Result<Result<(), PortError>, WorkerError> {
+        self.ask(move |worker| worker.datapath.set_port(id, config, mtu))
+    }
+
+    /// Enters an address by hand.
+    ///
+    /// # Errors
+    /// The worker is gone; or the table is full.
+    pub fn fdb_add(&self, vid: Vid, mac: Mac, id: PortId) -> Result<Result<(), FdbError>, WorkerError> {
+        self.ask(move |worker| worker.datapath.switch.fdb_mut().add_static(vid, mac, id, clock::now()))
+    }
+
+    /// Forgets an address; says whether it was known.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_del(&self, vid: Vid, mac: Mac) -> Result<bool, WorkerError> {
+        self.ask(move |worker| worker.datapath.switch.fdb_mut().remove(vid, mac))
+    }
+
+    /// Forgets the dynamic addresses of one port or of all; says how many.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_flush(&self, id: Option<PortId>) -> Result<u32, WorkerError> {
+        self.ask(move |worker| {
+            let fdb = worker.datapath.switch.fdb_mut();
+            match id {
+                Some(id) => fdb.flush(id),
+                None => (0..vswitch_switch::port::MAX_PORTS).filter_map(PortId::new).map(|id| fdb.flush(id)).sum(),
+            }
+        })
+    }
+
+    /// A page of the filtering database and the next cursor.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_page(&self, cursor: u32) -> Result<(Vec<FdbRow>, Option<u32>), WorkerError> {
+        self.ask(move |worker| {
+            let mut rows = Vec::new();
+            let next = worker.datapath.switch.fdb().page(cursor, PAGE_SLOTS, clock::now(), |row| rows.push(row));
+            (rows, next)
+        })
+    }
+
+    /// Everything counted.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn stats(&self) -> Result<Stats, WorkerError> {
+        self.ask(|worker| worker.datapath.stats())
+    }
+
+    /// Changes the switch.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn set_switch(&self, ageing: Option<Duration>, group_forward: Option<u16>) -> Result<(), WorkerError> {
+        self.ask(move |worker| {
+            if let Some(ageing) = ageing {
+                worker.datapath.switch.fdb_mut().set_ageing(ageing);
+            }
+            if let Some(mask) = group_forward {
+                worker.datapath.switch.set_group_forward(mask);
+            }
+        })
+    }
+
+    /// Starts a mirror of a port into a file, or ends it; says whether there is such a port and it could be started.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn mirror(&self, id: PortId, file: Option<OwnedFd>) -> Result<bool, WorkerError> {
+        let capture = match file.map(Capture::start).transpose() {
+            Ok(capture) => capture,
+            Err(error) => {
+                tracing::warn!("no mirror: {error}");
+                return Ok(false);
+            }
+        };
+        self.ask(move |worker| worker.datapath.set_capture(id, capture))
+    }
+
+    /// The oldest event that was not fetched, without waiting.
+    #[must_use]
+    pub fn next_event(&self) -> Option<WorkerEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// Ends the worker and waits for it. Ports are closed by the end of the process.
+    pub fn stop(self) {
+        let _ = self.ask(|worker| worker.running = false);
+        let _ = self.thread.join();
+    }
+}
