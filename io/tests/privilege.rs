@@ -1,8 +1,6 @@
 //! A process after `drop_privileges`: what it is, what it can no longer do, and that it can still do its work.
 //!
-//! Capabilities, Landlock and seccomp are a thread's and cannot be undone, so each test runs this program again, which
-//! then confines itself on its only thread and reports by its exit status. The standard harness runs every test on a
-//! second thread; hence a `main` of our own, which knows as much of the harness's arguments as cargo and nextest use.
+//! Capabilities, Landlock and seccomp are a thread's and cannot be undone: see `common::single`.
 
 mod common;
 
@@ -10,21 +8,17 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::privileged;
+use common::single::{self, Test, run_child};
 use nix::errno::Errno;
 use vswitch_io::link::{IfName, TapOptions, VethOptions, open_tap, open_veth};
 use vswitch_io::netns::{Namespace, NsSpec, Watch};
 use vswitch_io::privilege::{Confinement, Enforced, Report, drop_privileges, service_user};
 use vswitch_io::sys::{packet, process, scm, tun};
-
-const CHILD: &str = "VSWITCH_TEST_CONFINED_DIR";
-
-/// A test's name, the test, and the part of it that runs in a program of its own.
-type Test = (&'static str, fn(), fn(&Path));
 
 const TESTS: [Test; 2] = [
     ("a_root_start_becomes_nobody", a_root_start_becomes_nobody, child_of_a_root_start),
@@ -32,30 +26,7 @@ const TESTS: [Test; 2] = [
 ];
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let given = |arg: &str| args.iter().any(|a| a == arg);
-    let filter = args.iter().find(|a| TESTS.iter().any(|(name, ..)| name.contains(a.as_str())));
-    let wanted = |name: &str| filter.is_none_or(|f| name.contains(f.as_str()));
-    let child = std::env::var_os(CHILD).map(PathBuf::from);
-    for (name, test, in_child) in TESTS.into_iter().filter(|(name, ..)| wanted(name)) {
-        match &child {
-            Some(dir) => in_child(dir),
-            None if given("--list") && !given("--ignored") => println!("{name}: test"),
-            None if given("--list") || given("--ignored") => {}
-            None => {
-                test();
-                println!("test {name} ... ok");
-            }
-        }
-    }
-}
-
-/// Runs the second part of the test `name` in a program of its own, with `dir` to work in.
-fn run_child(name: &str, dir: &Path) {
-    let program = std::env::current_exe().unwrap();
-    let out = Command::new(program).arg(name).env(CHILD, dir).output().unwrap();
-    let text = [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat();
-    assert!(out.status.success() && text.contains("the child is through"), "{}: {text}", out.status);
+    single::main(&TESTS);
 }
 
 fn a_root_start_becomes_nobody() {
@@ -131,7 +102,6 @@ fn child_of_a_root_start(dir: &Path) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert!(held.watch.gone().unwrap());
-    println!("the child is through");
 }
 
 fn child_of_an_ordinary_start(dir: &Path) {
@@ -146,7 +116,6 @@ fn child_of_an_ordinary_start(dir: &Path) {
     let report = confine(dir, false);
     assert_eq!(report.identity.uid, nix::unistd::geteuid().as_raw());
     check_confined(dir, &report);
-    println!("the child is through");
 }
 
 /// Fields of /proc/self/status, which `confine` leaves readable.

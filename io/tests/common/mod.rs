@@ -1,6 +1,8 @@
 //! Namespaces for tests, and whether tests may make them.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod single;
+
 use std::process::Command;
 
 /// None, after saying SKIP, where the test may not make namespaces and TAPs. In CI (VSWITCH_CI=1) that is a failure.
