@@ -304,7 +304,9 @@ impl Datapath {
             let Some(mut probe) = self.pool.take() else { return };
             let mut octets = [0u8; PROBE_LEN];
             let source = self.switch.config().mac.mac().0;
-            for (place, octet) in octets.iter_mut().zip(PROBE_DST.0.into_iter().chain(source).chain([0x88, 0xb5]).chain(*b"vswitch loop probe")) {
+            for (place, octet) in
+                octets.iter_mut().zip(PROBE_DST.0.into_iter().chain(source).chain([0x88, 0xb5]).chain(*b"vswitch loop probe"))
+            {
                 *place = octet;
             }
             if probe.fill(&octets) {
@@ -690,7 +692,15 @@ impl Datapath {
             ports.push((id, stats));
         }
         let fdb = self.switch.fdb();
-        Stats { accounts, ports, drops, fdb_entries: fdb.len(), fdb_capacity: fdb.capacity(), fdb_evicted: fdb.evicted(), ageing: fdb.ageing() }
+        Stats {
+            accounts,
+            ports,
+            drops,
+            fdb_entries: fdb.len(),
+            fdb_capacity: fdb.capacity(),
+            fdb_evicted: fdb.evicted(),
+            ageing: fdb.ageing(),
+        }
     }
 }
 

@@ -133,9 +133,7 @@ impl Port {
             Self::Tap(tap) => tap
                 .send(&[IoSlice::new(vnet), IoSlice::new(parts.0), IoSlice::new(tag), IoSlice::new(parts.1)])
                 .map_err(|error| drop_reason(&error)),
-            Self::Packet(socket) => {
-                socket.send_one(&[vnet, parts.0, tag, parts.1]).map_err(|error| drop_reason(&error))
-            }
+            Self::Packet(socket) => socket.send_one(&[vnet, parts.0, tag, parts.1]).map_err(|error| drop_reason(&error)),
             Self::Memory(memory) => {
                 memory.push(&[vnet, parts.0, tag, parts.1]);
                 Ok(())
