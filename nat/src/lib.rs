@@ -1,13 +1,21 @@
-//! The pure half of everything above layer 2: the gateway's own services, checksums and software offload. The NAT comes here.
+//! The layer 3 half of vswitch, pure: no clock, no socket, no thread, no environment.
 //!
-//! As in `vswitch-switch`, time and randomness are arguments and nothing here knows a system call.
+//! Frames come in as octets with their metadata and go out the same way; the daemon on TAPs and a test on literal frames
+//! run the same code. Nothing here allocates: an answer is written into the buffer that the question came in.
+//!
+//! Start reading at [`gateway::Gateway::receive`]. Beside it:
+//! - [`checksum`]: the Internet checksum, whole and by increments;
+//! - [`offload`]: what the kernel was promised it need not do, done in software for a port that cannot take it.
+//!
+//! The gateway is a port of the switch like any other; the switch never hears of IP, this crate never hears of ports.
 #![no_std]
 #![forbid(unsafe_code)]
 
-extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod checksum;
 pub mod gateway;
 pub mod offload;
+
+pub use gateway::{Gateway, GatewayConfig, Routed};

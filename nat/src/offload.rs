@@ -1,228 +1,262 @@
-//! Software offload, for a port that cannot take a frame's metadata: checksums finished, GSO frames cut.
+//! Software offload: checksums and segmentation for a port that cannot take a frame's metadata.
 //!
-//! Everything is written into the caller's scratch buffer; the frame itself is only read, for others may still send it.
-//! Segments follow the kernel's rules: IPv4 length, identification and header checksum; IPv6 payload length; TCP sequence numbers,
-//! FIN and PSH only on the last, CWR only on the first; UDP length; layer 4 checksum in full.
+//! Theory. A sender whose interface promised offloads hands over a frame that is not ready for a wire: its layer 4 checksum is
+//! partial ([`Csum::Partial`]), or it is up to 64 KB long and to be cut ([`Gso`]). A port that makes the same promise takes it
+//! as it is. For one that does not, the promise is kept here: [`finish_into`] completes the checksum of a copy, [`Segments`]
+//! writes one segment at a time. Both write to a scratch buffer of the caller and leave the frame untouched, for other ports
+//! may still want it whole. The tag is metadata and not written: the caller puts it between the addresses and the rest.
+//!
+//! A segment is the headers copied and corrected (kernel `net/ipv4/tcp_offload.c`, `udp_offload.c`, `net/ipv6/ip6_offload.c`):
+//! - IPv4: total length, identification + i, header checksum; IPv6: payload length;
+//! - TCP: sequence number + i * size, FIN and PSH only on the last, CWR only on the first (RFC 3168 6.1.2: it answers one
+//!   ECE); UDP: length;
+//! - the whole layer 4 checksum, computed afresh, whether the frame's own was partial or final.
+//!
+//! Limits: [`SEGMENT_LIMIT`] segments a frame, [`EXTENSION_LIMIT`] IPv6 extension headers, [`TAG_LIMIT`] tags left in the
+//! octets. What does not fit, and what contradicts its metadata, is [`DropReason::GsoUnsupported`], found before the first
+//! segment is written.
+//!
+//! exception: an IPv6 routing header with segments left (RFC 8200 8.1: the pseudo-header takes the final destination) is
+//! refused; nothing that offloads writes one.
 use crate::checksum;
-use vswitch_switch::frame::GsoKind;
 use vswitch_switch::head::ETHERNET_HEADER;
-use vswitch_switch::{Csum, DropReason, FrameBuf, Gso};
+use vswitch_switch::{Csum, DropReason, EtherType, FrameBuf, Gso, GsoKind};
 
+/// Segments that one frame may be cut into.
+pub const SEGMENT_LIMIT: usize = 65_536;
+/// IPv6 extension headers that are followed.
+pub const EXTENSION_LIMIT: usize = 8;
+/// VLAN tags in the octets that are skipped.
+pub const TAG_LIMIT: usize = 2;
+
+const TAG_LEN: usize = 4;
+const IPV6_HEADER: usize = 40;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const CWR: u8 = 0x80;
+const TCP_FIN: u8 = 0x01;
+const TCP_PSH: u8 = 0x08;
+const TCP_CWR: u8 = 0x80;
 
-/// Copies a frame into `scratch` with its checksum finished; says how many octets it has, `None` when they do not fit.
+/// Copies `frame` to `scratch` with its checksum complete; returns the octets written.
+///
+/// `None` when the frame needs segmentation, when `scratch` is shorter than the frame, or when the metadata points outside it.
 #[must_use]
 pub fn finish_into(frame: &FrameBuf, scratch: &mut [u8]) -> Option<usize> {
+    if frame.meta.gso.is_some() {
+        return None;
+    }
     let octets = frame.bytes();
-    let place = scratch.get_mut(..octets.len())?;
-    place.copy_from_slice(octets);
+    let out = scratch.get_mut(..octets.len())?;
+    out.copy_from_slice(octets);
     match frame.meta.csum {
         Csum::Complete => Some(octets.len()),
-        Csum::Partial { start, offset } => checksum::finish(place, usize::from(start), usize::from(offset)).then_some(octets.len()),
+        Csum::Partial { start, offset } => checksum::finish(out, usize::from(start), usize::from(offset)).then_some(octets.len()),
     }
 }
 
-/// The segments of a GSO frame, one at a time.
+/// The IP header of a frame to be cut, as far as its segments differ.
+#[derive(Clone, Copy, Debug)]
+enum Ip {
+    V4 { src: [u8; 4], dst: [u8; 4], id: u16 },
+    V6 { src: [u8; 16], dst: [u8; 16] },
+}
+
+/// The layer 4 header of a frame to be cut, as far as its segments differ.
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Tcp { seq: u32, flags: u8 },
+    Udp,
+}
+
+/// The segments of a GSO frame, written one at a time.
 #[derive(Debug)]
 pub struct Segments<'a> {
-    octets: &'a [u8],
-    gso: Gso,
-    is_v4: bool,
-    /// Payload octets already written.
-    done: usize,
-    index: u16,
-}
-
-fn set(octets: &mut [u8], at: usize, value: &[u8]) -> Option<()> {
-    octets.get_mut(at..at + value.len())?.copy_from_slice(value);
-    Some(())
-}
-
-fn word(octets: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(octets.get(at..at + 2)?.try_into().ok()?))
+    headers: &'a [u8],
+    payload: &'a [u8],
+    size: usize,
+    l3: usize,
+    l4: usize,
+    ip: Ip,
+    transport: Transport,
+    count: usize,
+    next: usize,
 }
 
 impl<'a> Segments<'a> {
+    /// Reads the headers of a GSO frame.
+    ///
     /// # Errors
-    /// [`DropReason::GsoUnsupported`] where the frame is not what its metadata says.
+    /// [`DropReason::GsoUnsupported`] when the frame has no segmentation left to do, when its headers are not those that its
+    /// metadata tells of, or when a limit of this module is passed.
     pub fn new(frame: &'a FrameBuf) -> Result<Self, DropReason> {
-        let octets = frame.bytes();
-        let gso = frame.meta.gso.ok_or(DropReason::GsoUnsupported)?;
-        let version = octets.get(ETHERNET_HEADER).map(|octet| octet >> 4);
-        let is_v4 = match (gso.kind, version) {
-            (GsoKind::TcpV4 | GsoKind::UdpL4, Some(4)) => true,
-            (GsoKind::TcpV6 | GsoKind::UdpL4, Some(6)) => false,
-            _ => return Err(DropReason::GsoUnsupported),
-        };
-        let smallest = ETHERNET_HEADER + if is_v4 { 20 } else { 40 };
-        if usize::from(gso.l4) < smallest || usize::from(gso.headers) >= octets.len() {
-            return Err(DropReason::GsoUnsupported);
-        }
-        Ok(Self { octets, gso, is_v4, done: 0, index: 0 })
+        frame.meta.gso.and_then(|gso| Self::read(frame.bytes(), gso)).ok_or(DropReason::GsoUnsupported)
     }
 
-    /// Writes the next segment into `scratch`; says how many octets it has, `None` at the end.
-    pub fn next_into(&mut self, scratch: &mut [u8]) -> Option<usize> {
-        let headers = usize::from(self.gso.headers);
-        let payload = self.octets.get(headers + self.done..)?;
-        let size = payload.len().min(usize::from(self.gso.size.get()));
-        if size == 0 {
+    fn read(frame: &'a [u8], gso: Gso) -> Option<Self> {
+        let (l4, size) = (usize::from(gso.l4), usize::from(gso.size.get()));
+        let (headers, payload) = frame.split_at_checked(usize::from(gso.headers))?;
+        let (l3, ethertype) = find_l3(headers)?;
+        let (protocol, transport) = match gso.kind {
+            GsoKind::TcpV4 | GsoKind::TcpV6 => (TCP, read_tcp(headers, l4)?),
+            GsoKind::UdpL4 => (UDP, (headers.len() == l4.checked_add(8)?).then_some(Transport::Udp)?),
+        };
+        let ip = match (gso.kind, ethertype) {
+            (GsoKind::TcpV4 | GsoKind::UdpL4, EtherType::IPV4) => read_v4(headers, l3, l4, protocol)?,
+            (GsoKind::TcpV6 | GsoKind::UdpL4, EtherType::IPV6) => read_v6(headers, l3, l4, protocol)?,
+            (GsoKind::TcpV4 | GsoKind::TcpV6 | GsoKind::UdpL4, _) => return None,
+        };
+        // The longest segment must fit the 16 bits of IPv4's total length (for IPv6 40 octets more would, but nobody needs them).
+        let longest = headers.len().checked_sub(l3)? + payload.len().min(size);
+        // A frame without payload is still one segment.
+        let count = payload.len().div_ceil(size).max(1);
+        if longest > usize::from(u16::MAX) || count > SEGMENT_LIMIT {
             return None;
         }
-        let is_last = size == payload.len();
-        let len = headers + size;
-        let segment = scratch.get_mut(..len)?;
-        set(segment, 0, self.octets.get(..headers)?)?;
-        set(segment, headers, payload.get(..size)?)?;
-        self.write_l3(segment, len)?;
-        self.write_l4(segment, len, is_last)?;
-        self.done += size;
-        self.index = self.index.wrapping_add(1);
+        Some(Self { headers, payload, size, l3, l4, ip, transport, count, next: 0 })
+    }
+
+    /// How many segments the frame is cut into in all, at least 1 and at most [`SEGMENT_LIMIT`].
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Writes the next segment, complete, to the start of `scratch` and returns its octets.
+    ///
+    /// `None` after the last one, and when `scratch` is shorter than the segment (headers + size at the most).
+    #[must_use]
+    pub fn next_into(&mut self, scratch: &mut [u8]) -> Option<usize> {
+        if self.next >= self.count {
+            return None;
+        }
+        let from = self.next.checked_mul(self.size)?;
+        let to = from.checked_add(self.size)?.min(self.payload.len());
+        let payload = self.payload.get(from..to)?;
+        let len = self.headers.len() + payload.len();
+        let out = scratch.get_mut(..len)?;
+        let (head, tail) = out.split_at_mut_checked(self.headers.len())?;
+        head.copy_from_slice(self.headers);
+        tail.copy_from_slice(payload);
+        self.write_ip(out)?;
+        self.write_transport(out, from)?;
+        self.next += 1;
         Some(len)
     }
 
-    fn write_l3(&self, segment: &mut [u8], len: usize) -> Option<()> {
-        let l3 = ETHERNET_HEADER;
-        if !self.is_v4 {
-            return set(segment, l3 + 4, &u16::try_from(len - l3 - 40).ok()?.to_be_bytes());
+    fn write_ip(&self, out: &mut [u8]) -> Option<()> {
+        let len = out.len().checked_sub(self.l3)?;
+        match self.ip {
+            Ip::V4 { id, .. } => {
+                put(out, self.l3 + 2, u16::try_from(len).ok()?)?;
+                // 16 bits, by design of the field.
+                put(out, self.l3 + 4, id.wrapping_add(self.next as u16))?;
+                put(out, self.l3 + 10, 0)?;
+                let sum = checksum::checksum(out.get(self.l3..self.l4)?);
+                put(out, self.l3 + 10, sum)
+            }
+            Ip::V6 { .. } => put(out, self.l3 + 4, u16::try_from(len.checked_sub(IPV6_HEADER)?).ok()?),
         }
-        set(segment, l3 + 2, &u16::try_from(len - l3).ok()?.to_be_bytes())?;
-        let id = word(segment, l3 + 4)?.wrapping_add(self.index);
-        set(segment, l3 + 4, &id.to_be_bytes())?;
-        set(segment, l3 + 10, &[0, 0])?;
-        let checksum = checksum::of(segment.get(l3..usize::from(self.gso.l4))?);
-        set(segment, l3 + 10, &checksum.to_be_bytes())
     }
 
-    fn write_l4(&self, segment: &mut [u8], len: usize, is_last: bool) -> Option<()> {
-        let l4 = usize::from(self.gso.l4);
-        let l4_len = len - l4;
-        let (protocol, field) = match self.gso.kind {
-            GsoKind::TcpV4 | GsoKind::TcpV6 => {
-                let sequence = u32::from_be_bytes(segment.get(l4 + 4..l4 + 8)?.try_into().ok()?);
-                set(segment, l4 + 4, &sequence.wrapping_add(self.done as u32).to_be_bytes())?;
-                let flags = segment.get_mut(l4 + 13)?;
-                if !is_last {
-                    *flags &= !(FIN | PSH);
-                }
-                if self.index > 0 {
-                    *flags &= !CWR;
-                }
-                (TCP, l4 + 16)
+    fn write_transport(&self, out: &mut [u8], from: usize) -> Option<()> {
+        let len = u16::try_from(out.len().checked_sub(self.l4)?).ok()?;
+        let (protocol, field) = match self.transport {
+            Transport::Tcp { seq, flags } => {
+                let seq = seq.wrapping_add(u32::try_from(from).ok()?).to_be_bytes();
+                out.get_mut(self.l4 + 4..self.l4 + 8)?.copy_from_slice(&seq);
+                let last_only = if self.next + 1 < self.count { TCP_FIN | TCP_PSH } else { 0 };
+                let first_only = if self.next > 0 { TCP_CWR } else { 0 };
+                *out.get_mut(self.l4 + 13)? = flags & !(last_only | first_only);
+                (TCP, checksum::TCP_CHECKSUM)
             }
-            GsoKind::UdpL4 => {
-                set(segment, l4 + 4, &u16::try_from(l4_len).ok()?.to_be_bytes())?;
-                (UDP, l4 + 6)
+            Transport::Udp => {
+                put(out, self.l4 + 4, len)?;
+                (UDP, checksum::UDP_CHECKSUM)
             }
         };
-        set(segment, field, &[0, 0])?;
-        let addresses =
-            if self.is_v4 { ETHERNET_HEADER + 12..ETHERNET_HEADER + 20 } else { ETHERNET_HEADER + 8..ETHERNET_HEADER + 40 };
-        let pseudo = checksum::sum(segment.get(addresses)?) + u64::from(protocol) + l4_len as u64;
-        let mut checksum = !checksum::fold(pseudo + checksum::sum(segment.get(l4..)?));
-        if checksum == 0 && protocol == UDP {
-            checksum = 0xffff;
-        }
-        set(segment, field, &checksum.to_be_bytes())
+        let pseudo = match self.ip {
+            Ip::V4 { src, dst, .. } => checksum::pseudo_v4(src, dst, protocol, len),
+            Ip::V6 { src, dst } => checksum::pseudo_v6(src, dst, protocol, u32::from(len)),
+        };
+        put(out, self.l4 + field, pseudo)?;
+        checksum::finish(out, self.l4, field).then_some(())
     }
+}
+
+fn put(out: &mut [u8], at: usize, value: u16) -> Option<()> {
+    out.get_mut(at..at.checked_add(2)?)?.copy_from_slice(&value.to_be_bytes());
+    Some(())
+}
+
+fn get(octets: &[u8], at: usize) -> Option<u16> {
+    array(octets, at).map(u16::from_be_bytes)
+}
+
+fn array<const N: usize>(octets: &[u8], at: usize) -> Option<[u8; N]> {
+    octets.get(at..)?.first_chunk().copied()
+}
+
+/// Where layer 3 begins, past the tags that are in the octets, and what it is.
+fn find_l3(headers: &[u8]) -> Option<(usize, EtherType)> {
+    let mut at = ETHERNET_HEADER;
+    for _ in 0..=TAG_LIMIT {
+        match get(headers, at.checked_sub(2)?)? {
+            0x8100 | 0x88a8 => at += TAG_LEN,
+            other => return Some((at, EtherType(other))),
+        }
+    }
+    None
+}
+
+fn read_v4(headers: &[u8], l3: usize, l4: usize, protocol: u8) -> Option<Ip> {
+    let version_ihl = *headers.get(l3)?;
+    let header = usize::from(version_ihl & 15) * 4;
+    // A fragment (offset, or more to come) cannot be cut: its layer 4 header is not all of the datagram's.
+    let is_fragment = get(headers, l3 + 6)? & 0x3fff != 0;
+    if version_ihl >> 4 != 4 || header < 20 || l3 + header != l4 || is_fragment || *headers.get(l3 + 9)? != protocol {
+        return None;
+    }
+    Some(Ip::V4 { src: array(headers, l3 + 12)?, dst: array(headers, l3 + 16)?, id: get(headers, l3 + 4)? })
+}
+
+fn read_v6(headers: &[u8], l3: usize, l4: usize, protocol: u8) -> Option<Ip> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const DESTINATION: u8 = 60;
+    if *headers.get(l3)? >> 4 != 6 {
+        return None;
+    }
+    let mut next = *headers.get(l3 + 6)?;
+    let mut at = l3 + IPV6_HEADER;
+    for _ in 0..EXTENSION_LIMIT {
+        if next == protocol {
+            break;
+        }
+        let [following, words, _, segments_left] = array(headers, at)?;
+        let is_known = match next {
+            HOP_BY_HOP | DESTINATION => true,
+            ROUTING => segments_left == 0,
+            _ => false,
+        };
+        if !is_known {
+            return None;
+        }
+        next = following;
+        at += (usize::from(words) + 1) * 8;
+    }
+    if next != protocol || at != l4 {
+        return None;
+    }
+    Some(Ip::V6 { src: array(headers, l3 + 8)?, dst: array(headers, l3 + 24)? })
+}
+
+fn read_tcp(headers: &[u8], l4: usize) -> Option<Transport> {
+    let header = usize::from(*headers.get(l4.checked_add(12)?)? >> 4) * 4;
+    if header < 20 || headers.len() != l4 + header {
+        return None;
+    }
+    Some(Transport::Tcp { seq: array(headers, l4 + 4).map(u32::from_be_bytes)?, flags: *headers.get(l4 + 13)? })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec::Vec;
-    use pnet_packet::ipv4::Ipv4Packet;
-    use pnet_packet::ipv6::Ipv6Packet;
-    use pnet_packet::tcp::TcpPacket;
-    use pnet_packet::udp::UdpPacket;
-    use pnet_packet::{Packet, ipv4, tcp, udp};
-    use proptest::prelude::*;
-    use vswitch_switch::{FramePool, Tpid};
-
-    const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-
-    /// A GSO frame as a TAP hands it: `kind` 1 TCPv4, 4 TCPv6, 5 UDP over IPv4.
-    fn gso_frame(kind: u8, size: u16, payload: &[u8]) -> FrameBuf {
-        let l3: Vec<u8> = if kind == 4 {
-            [&[0x60, 0, 0, 0, 0, 0, 6, 64][..], &[0xfd; 32]].concat()
-        } else {
-            let mut header =
-                [0x45, 0, 0, 0, 0xff, 0xff, 0x40, 0, 64, if kind == 5 { 17 } else { 6 }, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
-            let total = 20 + if kind == 5 { 8 } else { 20 } + payload.len() as u16;
-            header[2..4].copy_from_slice(&total.to_be_bytes());
-            header.to_vec()
-        };
-        let l4: &[u8] = if kind == 5 {
-            &[0, 1, 0, 2, 0, 0, 0, 0]
-        } else {
-            &[0, 1, 0, 2, 0xff, 0xff, 0xff, 0, 0, 0, 0, 9, 0x50, 0x99, 1, 0, 0, 0, 0, 0]
-        };
-        let start = (14 + l3.len()) as u16;
-        let mut vnet = [1, kind, 0, 0, 0, 0, 0, 0, 0, 0];
-        vnet[4..6].copy_from_slice(&size.to_ne_bytes());
-        vnet[6..8].copy_from_slice(&start.to_ne_bytes());
-        vnet[8..10].copy_from_slice(&(if kind == 5 { 6u16 } else { 16 }).to_ne_bytes());
-        let ethertype: [u8; 2] = if kind == 4 { [0x86, 0xdd] } else { [8, 0] };
-        let octets = [&vnet[..], &MACS, &ethertype, &l3, l4, payload].concat();
-        let mut frame = FramePool::new(1).take().unwrap();
-        frame.space()[..octets.len()].copy_from_slice(&octets);
-        frame.receive(octets.len(), None, Tpid::Dot1q).unwrap();
-        frame
-    }
-
-    fn cut(frame: &FrameBuf) -> Vec<Vec<u8>> {
-        let mut scratch = alloc::vec![0xa5; 65_600];
-        let mut segments = Segments::new(frame).unwrap();
-        core::iter::from_fn(|| segments.next_into(&mut scratch).map(|len| scratch[..len].to_vec())).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn tcp_v4_segments_are_right(payload in proptest::collection::vec(any::<u8>(), 1..6_000), size in 1u16..2_000) {
-            let segments = cut(&gso_frame(1, size, &payload));
-            let mut joined = Vec::new();
-            for (index, octets) in segments.iter().enumerate() {
-                let ip = Ipv4Packet::new(&octets[14..]).unwrap();
-                let segment = TcpPacket::new(ip.payload()).unwrap();
-                prop_assert_eq!(ip.get_checksum(), ipv4::checksum(&ip));
-                prop_assert_eq!(ip.get_identification(), 0xffffu16.wrapping_add(index as u16));
-                prop_assert_eq!(segment.get_checksum(), tcp::ipv4_checksum(&segment, &ip.get_source(), &ip.get_destination()));
-                prop_assert_eq!(segment.get_sequence(), 0xffff_ff00u32.wrapping_add(joined.len() as u32));
-                let last = index + 1 == segments.len();
-                prop_assert_eq!(segment.get_flags() & 0x9, if last { 0x9 } else { 0 });
-                prop_assert_eq!(segment.get_flags() & 0x80 != 0, index == 0);
-                joined.extend_from_slice(segment.payload());
-            }
-            prop_assert_eq!(joined, payload);
-        }
-
-        #[test]
-        fn tcp_v6_segments_are_right(payload in proptest::collection::vec(any::<u8>(), 1..6_000), size in 1u16..2_000) {
-            let mut joined = Vec::new();
-            for octets in cut(&gso_frame(4, size, &payload)) {
-                let ip = Ipv6Packet::new(&octets[14..]).unwrap();
-                let segment = TcpPacket::new(ip.payload()).unwrap();
-                prop_assert_eq!(segment.get_checksum(), tcp::ipv6_checksum(&segment, &ip.get_source(), &ip.get_destination()));
-                joined.extend_from_slice(segment.payload());
-            }
-            prop_assert_eq!(joined, payload);
-        }
-
-        #[test]
-        fn udp_segments_are_right(payload in proptest::collection::vec(any::<u8>(), 1..6_000), size in 1u16..2_000) {
-            let mut joined = Vec::new();
-            for octets in cut(&gso_frame(5, size, &payload)) {
-                let ip = Ipv4Packet::new(&octets[14..]).unwrap();
-                let datagram = UdpPacket::new(ip.payload()).unwrap();
-                prop_assert_eq!(datagram.get_checksum(), udp::ipv4_checksum(&datagram, &ip.get_source(), &ip.get_destination()));
-                prop_assert_eq!(usize::from(datagram.get_length()), ip.payload().len());
-                joined.extend_from_slice(datagram.payload());
-            }
-            prop_assert_eq!(joined, payload);
-        }
-    }
-}
+mod tests;

@@ -1,33 +1,58 @@
-//! ARP (RFC 826) for the gateway's address. A probe for it (RFC 5227 2.1.1, sender 0.0.0.0) is answered too, which defends it.
-use super::{Answer, GatewayConfig};
+//! ARP (RFC 826) for the gateway's address, and its defence (RFC 5227).
+//!
+//! Theory. A request for our address is answered, whoever asks: a station with an address of the subnet, one that probes
+//! whether the address is free (sender 0.0.0.0, RFC 5227 2.1.1), and one that announces it as its own. To the last two the
+//! answer is the news that the address is taken.
+//!
+//! exception: RFC 5227 2.4 (c) defends with a broadcast announcement, at most once in DEFEND_INTERVAL (10 s). That needs a
+//! clock and repairs the caches of others, which here hold the gateway as a permanent neighbour and do not believe the claim.
+//! So a claim on our address that asks for another is only dropped and counted as malformed, where an administrator sees it.
+//!
+//! Replies and requests for others are consumed: the gateway asks nobody, so it learns from nobody (RFC 826 would let it).
+use super::{GatewayConfig, Verdict, is_group};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
-use vswitch_switch::head::ETHERNET_HEADER;
-use vswitch_switch::{DropReason, FrameBuf};
+use vswitch_switch::{FrameBuf, Head};
 
-pub(super) fn receive(config: &GatewayConfig, frame: &mut FrameBuf) -> Answer {
-    let malformed = Answer::Drop(DropReason::GatewayMalformed);
-    let Some(octets) = frame.bytes().get(ETHERNET_HEADER..) else { return malformed };
-    let Some(ArpRepr::EthernetIpv4 { operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, .. }) =
-        ArpPacket::new_checked(octets).ok().and_then(|packet| ArpRepr::parse(&packet).ok())
-    else {
-        return malformed;
+/// Octets of an ARP packet for IPv4 over Ethernet.
+const ARP_LEN: usize = 28;
+
+pub(super) fn receive(config: &GatewayConfig, frame: &mut FrameBuf, head: &Head) -> Verdict {
+    // Past the 28 octets lies the padding to Ethernet's minimum; it goes back as it came.
+    let Some(octets) = frame.bytes_mut().get_mut(usize::from(head.l3)..).and_then(<[u8]>::first_chunk_mut::<ARP_LEN>) else {
+        return Verdict::MALFORMED;
     };
-    // Requests for others and all replies are not for us: what we know of stations, we know from the switch.
-    if operation != ArpOperation::Request || target_protocol_addr != config.address {
-        return Answer::Consumed;
+    // RFC 826, packet reception: hardware type, protocol type and both lengths must be ours.
+    let Ok(packet) = ArpPacket::new_checked(&octets[..]).and_then(|packet| ArpRepr::parse(&packet)) else {
+        return Verdict::MALFORMED;
+    };
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr: asker,
+        source_protocol_addr: asker_address,
+        target_protocol_addr: wanted,
+        target_hardware_addr: _,
+    } = packet
+    else {
+        return Verdict::MALFORMED;
+    };
+    match operation {
+        ArpOperation::Request => {}
+        ArpOperation::Reply => return Verdict::Consume,
+        ArpOperation::Unknown(_) => return Verdict::unserved(head),
+    }
+    if !asker.is_unicast() || asker == EthernetAddress([0; 6]) || is_group(asker_address) {
+        return Verdict::MALFORMED;
+    }
+    if wanted != config.address {
+        return if asker_address == config.address { Verdict::MALFORMED } else { Verdict::Consume };
     }
     let reply = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
         source_hardware_addr: EthernetAddress(config.mac.mac().0),
         source_protocol_addr: config.address,
-        target_hardware_addr: source_hardware_addr,
-        target_protocol_addr: source_protocol_addr,
+        target_hardware_addr: asker,
+        target_protocol_addr: asker_address,
     };
-    match frame.bytes_mut().get_mut(ETHERNET_HEADER..).map(ArpPacket::new_checked) {
-        Some(Ok(mut packet)) => {
-            reply.emit(&mut packet);
-            Answer::Reply
-        }
-        Some(Err(_)) | None => malformed,
-    }
+    reply.emit(&mut ArpPacket::new_unchecked(&mut octets[..]));
+    Verdict::Reply
 }
