@@ -115,20 +115,21 @@ impl Datapath {
     }
 
     /// One frame from one port: the picture in the design. The buffer ends in the pool, in the arena or on its way.
+    #[allow(clippy::wrong_self_convention, reason = "the name that the design gives it")]
     pub fn from_port(&mut self, ingress: PortId, frame: FrameBuf, now: Time) {
         let head = match Head::parse(frame.bytes(), frame.meta.tag) {
             Ok(head) => head,
             Err(reason) => return self.drop_frame(ingress, frame, reason),
         };
         match self.switch.forward(ingress, &head, now) {
-            Forward::To(Egress::One(PortId::GATEWAY, _)) => self.to_gateway(frame, now),
-            Forward::To(Egress::One(egress, tag)) => self.to_port(egress, frame, tag),
+            Forward::To(Egress::One(PortId::GATEWAY, _)) => self.gateway_takes(frame, now),
+            Forward::To(Egress::One(egress, tag)) => self.port_takes(egress, frame, tag),
             Forward::To(Egress::Flood(flood)) => self.start_flood(flood, frame, now),
             Forward::Drop(reason) => self.drop_frame(ingress, frame, reason),
         }
     }
 
-    fn to_gateway(&mut self, frame: FrameBuf, now: Time) {
+    fn gateway_takes(&mut self, frame: FrameBuf, now: Time) {
         self.gateway_counters.tx_frames += 1;
         self.gateway_counters.tx_bytes += frame.len() as u64;
         let head = Head::parse(frame.bytes(), frame.meta.tag);
@@ -156,7 +157,7 @@ impl Datapath {
         }
     }
 
-    fn to_port(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) {
+    fn port_takes(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) {
         if let Some(frame) = self.send(egress, frame, tag) {
             self.pool.put(frame);
         }
@@ -296,7 +297,7 @@ impl Datapath {
             copy.meta = frame.meta;
             filled
         });
-        if filled { self.to_gateway(copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
+        if filled { self.gateway_takes(copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
     }
 
     fn send_probes(&mut self) {
@@ -311,7 +312,7 @@ impl Datapath {
             }
             if probe.fill(&octets) {
                 self.generated += 1;
-                self.to_port(egress, probe, tag);
+                self.port_takes(egress, probe, tag);
             } else {
                 self.pool.put(probe);
             }

@@ -54,7 +54,7 @@ fn auxiliary(header: &libc::msghdr) -> Option<Tag> {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while let Some(cmsg) = message.as_ref() {
             let wanted = libc::CMSG_LEN(size_of::<libc::tpacket_auxdata>() as u32) as usize;
-            if cmsg.cmsg_level == libc::SOL_PACKET && cmsg.cmsg_type == libc::PACKET_AUXDATA && cmsg.cmsg_len as usize >= wanted {
+            if cmsg.cmsg_level == libc::SOL_PACKET && cmsg.cmsg_type == libc::PACKET_AUXDATA && cmsg.cmsg_len >= wanted {
                 let aux: libc::tpacket_auxdata = std::ptr::read_unaligned(libc::CMSG_DATA(message).cast());
                 let tpid = if aux.tp_status & VLAN_TPID_VALID != 0 { Tpid::from_u16(aux.tp_vlan_tpid)? } else { Tpid::Dot1q };
                 return (aux.tp_status & VLAN_VALID != 0).then_some(Tag { tpid, tci: aux.tp_vlan_tci });
