@@ -4,8 +4,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use vswitch_switch::{FdbLimits, Forward, Head, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac};
 
-/// Frames of one measured batch.
-const FRAMES: usize = 4_096;
+/// Frames of one measured batch: as many as the largest table has addresses, so that nearly all of them are touched.
+const FRAMES: usize = 65_536;
 
 fn mac(number: u32) -> UnicastMac {
     UnicastMac::for_ipv4(number.to_be_bytes())
