@@ -21,11 +21,17 @@ const NONE: u32 = u32::MAX;
 /// Touched entries that [`AgedMap::oldest`] requeues before it settles for one that was touched.
 const REQUEUE_LIMIT: u32 = 8;
 
+/// What a lookup and a touch need: small, so that a large table stays in the cache.
 #[derive(Debug)]
 struct Slot<K, V> {
     key: K,
     value: V,
     last_seen: Time,
+}
+
+/// What queueing needs of the slot with the same number.
+#[derive(Clone, Copy, Debug)]
+struct Link {
     /// When it was put at the tail of its class.
     queued: Time,
     prev: u32,
@@ -48,6 +54,8 @@ const EMPTY: Class = Class { head: NONE, tail: NONE, len: 0 };
 pub struct AgedMap<K, V> {
     index: HashTable<u32>,
     slots: Vec<Slot<K, V>>,
+    /// As long as `slots`.
+    links: Vec<Link>,
     /// Freed slots, linked through `next`.
     free: u32,
     classes: Vec<Class>,
@@ -63,6 +71,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         Self {
             index: HashTable::with_capacity(capacity as usize),
             slots: Vec::with_capacity(capacity as usize),
+            links: Vec::with_capacity(capacity as usize),
             free: NONE,
             classes: alloc::vec![EMPTY; classes as usize],
             hasher: FixedState::with_seed(seed),
@@ -125,17 +134,20 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             return Err(value);
         }
         self.remove(&key);
-        let fresh = Slot { key, value, last_seen: now, queued: now, prev: NONE, next: NONE, class, live: true };
+        let fresh = Slot { key, value, last_seen: now };
+        let link = Link { queued: now, prev: NONE, next: NONE, class, live: true };
         let position = if self.free != NONE {
             let position = self.free;
-            let Some(slot) = self.slots.get_mut(position as usize) else {
+            let (Some(slot), Some(old)) = (self.slots.get_mut(position as usize), self.links.get_mut(position as usize)) else {
                 return Err(fresh.value);
             };
-            self.free = slot.next;
+            self.free = old.next;
             *slot = fresh;
+            *old = link;
             position
         } else if self.slots.len() < self.capacity as usize {
             self.slots.push(fresh);
+            self.links.push(link);
             self.slots.len() as u32 - 1
         } else {
             return Err(fresh.value);
@@ -155,12 +167,11 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         let entry = self.index.find_entry(hash, |&slot| slots.get(slot as usize).is_some_and(|slot| slot.key == *key)).ok()?;
         let (position, _) = entry.remove();
         self.unlink(position);
-        let free = self.free;
-        let slot = self.slots.get_mut(position as usize)?;
-        slot.live = false;
-        slot.next = free;
+        let link = self.links.get_mut(position as usize)?;
+        link.live = false;
+        link.next = self.free;
         self.free = position;
-        Some(slot.value)
+        self.slots.get(position as usize).map(|slot| slot.value)
     }
 
     /// Moves an entry to the tail of another class; `false` where the key or the class does not exist.
@@ -180,7 +191,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         for _ in 0..REQUEUE_LIMIT {
             let head = self.classes.get(class as usize)?.head;
             let slot = self.slots.get(head as usize)?;
-            if slot.last_seen <= slot.queued {
+            if slot.last_seen <= self.links.get(head as usize)?.queued {
                 return Some((slot.key, slot.last_seen));
             }
             self.requeue(head, class, now);
@@ -193,15 +204,15 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// Says how many looks it needed: `budget` means that there may be more.
     pub fn expire(&mut self, class: u32, ttl: Duration, now: Time, budget: u32, mut expired: impl FnMut(K, V)) -> u32 {
         for look in 0..budget {
-            let Some(slot) = self.classes.get(class as usize).and_then(|list| self.slots.get(list.head as usize)) else {
+            let head = self.classes.get(class as usize).map_or(NONE, |list| list.head);
+            let (Some(slot), Some(link)) = (self.slots.get(head as usize), self.links.get(head as usize)) else {
                 return look;
             };
             if now.since(slot.last_seen) > ttl {
                 let (key, value) = (slot.key, slot.value);
                 self.remove(&key);
                 expired(key, value);
-            } else if now.since(slot.queued) > ttl {
-                let head = self.classes.get(class as usize).map_or(NONE, |list| list.head);
+            } else if now.since(link.queued) > ttl {
                 self.requeue(head, class, now);
             } else {
                 // Queued within the ttl, and all behind it were queued later.
@@ -228,8 +239,10 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// `None` at the end. An entry that is there throughout a listing is listed once, whatever comes and goes meanwhile.
     pub fn page(&self, cursor: u32, looks: u32, mut each: impl FnMut(&K, &V, Time)) -> Option<u32> {
         let end = cursor.saturating_add(looks).min(self.slots.len() as u32);
-        for slot in self.slots.get(cursor as usize..end as usize).unwrap_or_default() {
-            if slot.live {
+        let range = cursor as usize..end as usize;
+        let (slots, links) = (self.slots.get(range.clone()), self.links.get(range));
+        for (slot, link) in slots.unwrap_or_default().iter().zip(links.unwrap_or_default()) {
+            if link.live {
                 each(&slot.key, &slot.value, slot.last_seen);
             }
         }
@@ -239,8 +252,8 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     fn requeue(&mut self, position: u32, class: u32, now: Time) {
         self.unlink(position);
         self.link_tail(position, class);
-        if let Some(slot) = self.slots.get_mut(position as usize) {
-            slot.queued = now;
+        if let Some(link) = self.links.get_mut(position as usize) {
+            link.queued = now;
         }
     }
 
@@ -253,18 +266,18 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         list.len += 1;
         if tail == NONE {
             list.head = position;
-        } else if let Some(last) = self.slots.get_mut(tail as usize) {
+        } else if let Some(last) = self.links.get_mut(tail as usize) {
             last.next = position;
         }
-        if let Some(slot) = self.slots.get_mut(position as usize) {
-            slot.prev = tail;
-            slot.next = NONE;
-            slot.class = class;
+        if let Some(link) = self.links.get_mut(position as usize) {
+            link.prev = tail;
+            link.next = NONE;
+            link.class = class;
         }
     }
 
     fn unlink(&mut self, position: u32) {
-        let Some(&Slot { prev, next, class, .. }) = self.slots.get(position as usize) else {
+        let Some(&Link { prev, next, class, .. }) = self.links.get(position as usize) else {
             return;
         };
         let Some(list) = self.classes.get_mut(class as usize) else {
@@ -277,11 +290,11 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         if next == NONE {
             list.tail = prev
         }
-        if let Some(slot) = self.slots.get_mut(prev as usize) {
-            slot.next = next;
+        if let Some(link) = self.links.get_mut(prev as usize) {
+            link.next = next;
         }
-        if let Some(slot) = self.slots.get_mut(next as usize) {
-            slot.prev = prev;
+        if let Some(link) = self.links.get_mut(next as usize) {
+            link.prev = prev;
         }
     }
 }
