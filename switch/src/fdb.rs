@@ -25,7 +25,7 @@ pub const DEFAULT_FDB_LIMIT: u32 = 65_536;
 /// The largest table that can be asked for.
 pub const MAX_FDB_LIMIT: u32 = 1 << 20;
 /// Moves within [`FLAP_WINDOW`] that are taken for roaming.
-pub const FLAP_MOVES: u16 = 5;
+pub const FLAP_MOVES: u8 = 5;
 /// See [`FLAP_MOVES`].
 pub const FLAP_WINDOW: Duration = Duration::from_secs(180);
 /// How long an address that flaps stays where it is.
@@ -66,7 +66,7 @@ struct Entry {
     port: PortId,
     is_static: bool,
     /// Moves since `window`.
-    moves: u16,
+    moves: u8,
     /// Second of the first of them; while the entry is held, second in which that ends.
     window: u32,
 }
@@ -152,6 +152,19 @@ impl Fdb {
     pub fn lookup(&self, vid: Vid, mac: Mac, now: Time) -> Option<PortId> {
         let (entry, seen) = self.map.get(&Key::new(vid, mac))?;
         (entry.is_static || now.since(seen) <= self.ageing).then_some(entry.port)
+    }
+
+    /// Stamps an address that was learned behind `port` before: nearly every frame's way. `false` when there is more to do,
+    /// as for an address entered by hand.
+    #[inline]
+    pub fn refresh(&mut self, vid: Vid, mac: UnicastMac, port: PortId, now: Time) -> bool {
+        match self.map.get_mut(&Key::new(vid, mac.mac())) {
+            Some((entry, seen)) if entry.port == port && !entry.is_static => {
+                *seen = now;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Learns that `mac` is behind `port`, which may hold `limit` dynamic entries.
@@ -260,6 +273,14 @@ impl Fdb {
     /// Forgets one address, static or not; says whether it was known.
     pub fn remove(&mut self, vid: Vid, mac: Mac) -> bool {
         self.map.remove(&Key::new(vid, mac)).is_some()
+    }
+
+    /// Forgets one address unless it was entered by hand.
+    pub fn unlearn(&mut self, vid: Vid, mac: Mac) {
+        let key = Key::new(vid, mac);
+        if self.map.get(&key).is_some_and(|(entry, _)| !entry.is_static) {
+            self.map.remove(&key);
+        }
     }
 
     /// Forgets the dynamic addresses of one port; says how many.

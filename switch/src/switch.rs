@@ -8,14 +8,19 @@
 //! A flood is a value with a cursor ([`Flood`]): the caller asks [`Switch::flood_next`] port by port, stops when its budget is
 //! used up and goes on later. Ports that came or went meanwhile are taken as they are then.
 //!
-//! Loops (L15). A container that bridges two of its ports would circle a broadcast for ever. Guarded ports stop that by
-//! themselves: what comes back has a foreign source. For unguarded ones the switch asks for a probe (source: its own
-//! address) through the port that floods, at most one a second and none while nothing is flooded; any frame with our
-//! own source that comes in through an unguarded port blocks it for [`LOOP_HOLD`].
+//! Loops (L15). A container that bridges two of its ports would circle a broadcast for ever. Guarded ports stop most of that
+//! by themselves: what comes back has a foreign source. Against the rest the switch asks for a probe (source: its own
+//! address) through the port that floods, at most one a second and none while nothing is flooded. Any frame with our
+//! own source that comes in through an unguarded port blocks it for [`LOOP_HOLD`]. One thing does circle between guarded ports:
+//! a frame with the very source that the port is bound to. So a guarded port is probed too, but only from
+//! [`GUARDED_FLOODS`] floods a second on, and only the probe itself blocks it.
+//!
+//! No address that somebody owns is learned elsewhere: binding one unlearns it. So a source that was learned behind the
+//! port it comes from needs no look at the owners.
 use crate::drop::DropReason;
 use crate::fdb::{Fdb, FdbLimits, Learned};
 use crate::guard::Owners;
-use crate::head::Head;
+use crate::head::{EtherType, Head};
 use crate::mac::UnicastMac;
 use crate::port::{Guard, MAX_PORTS, PortConfig, PortId, PortSet};
 use crate::storm::{FloodClass, Storm};
@@ -32,6 +37,8 @@ pub use crate::frame::TagOp;
 pub const LOOP_HOLD: Duration = Duration::from_secs(30);
 /// Between two probes of one port.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Floods within [`PROBE_INTERVAL`] from which on a guarded port is probed: no station asks that much, every loop does.
+pub const GUARDED_FLOODS: u32 = 100;
 /// Events that wait to be fetched; what comes beyond is counted, not kept.
 pub const EVENT_LIMIT: usize = 256;
 /// Probes that wait to be sent.
@@ -146,7 +153,11 @@ struct Port {
     config: PortConfig,
     storm: Storm,
     blocked_until: Option<Time>,
-    probed: Option<Time>,
+    /// When the interval began in which `floods` are counted.
+    interval: Time,
+    floods: u32,
+    /// Whether a probe was asked for in it.
+    probed: bool,
 }
 
 /// One class of flood -> who takes it.
@@ -227,23 +238,12 @@ impl Switch {
         }
         let vid = port.config.vlan.classify(head.tag)?;
         match port.config.guard {
-            Guard::Bound(mac) if mac == head.src => {}
-            Guard::Bound(_) => return Err(DropReason::Spoof),
-            Guard::Off => {
-                if let Some(owner) = self.owners.owner(head.src) {
-                    return Err(self.foreign_source(ingress, owner, now));
-                }
-            }
+            Guard::Bound(mac) if mac != head.src => return Err(self.not_its_own(ingress, head, now)),
+            Guard::Bound(_) | Guard::Off => {}
         }
-        if port.config.learn {
-            match self.fdb.learn(vid, head.src, ingress, port.config.fdb_limit, now)? {
-                Learned::Refreshed | Learned::New | Learned::Full => {}
-                Learned::Moved(from) => self.event(SwitchEvent::Moved { vid, mac: head.src, from, to: ingress }),
-                Learned::Flapping(held) => {
-                    self.event(SwitchEvent::Flap { vid, mac: head.src, held, seen: ingress });
-                    return Err(DropReason::Flap);
-                }
-            }
+        let (group, hairpin) = (port.config.group, port.config.hairpin);
+        if !(port.config.learn && self.fdb.refresh(vid, head.src, ingress, now)) {
+            self.meet(ingress, vid, head.src, now)?;
         }
         let priority = Priority::of(head.tag);
         let class = if head.dst.is_group() {
@@ -254,23 +254,51 @@ impl Switch {
             }
             if head.dst.is_broadcast() { FloodClass::Broadcast } else { FloodClass::Multicast }
         } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now) {
-            return self.unicast(ingress, egress, vid, priority);
+            if ingress == egress && !hairpin {
+                return Err(DropReason::Filtered);
+            }
+            return self.unicast(group, ingress, egress, vid, priority);
         } else {
             FloodClass::Unknown
         };
         self.flood(ingress, vid, class, priority, now)
     }
 
-    /// To a station whose port is known.
-    #[inline]
-    fn unicast(&self, ingress: PortId, egress: PortId, vid: Vid, priority: Priority) -> Result<Egress, DropReason> {
-        let (Some(from), Some(to)) = (self.port(ingress), self.port(egress)) else {
+    /// A source that was not learned behind this port before, or not to be learned.
+    #[inline(never)]
+    fn meet(&mut self, ingress: PortId, vid: Vid, src: UnicastMac, now: Time) -> Result<(), DropReason> {
+        let Some(port) = self.port(ingress) else {
             return Err(DropReason::PortGone);
         };
-        if ingress == egress && !from.config.hairpin {
-            return Err(DropReason::Filtered);
+        let (guard, learn, limit) = (port.config.guard, port.config.learn, port.config.fdb_limit);
+        if guard == Guard::Off
+            && let Some(owner) = self.owners.owner(src)
+        {
+            return Err(if owner == PortId::GATEWAY { self.block(ingress, now) } else { DropReason::Spoof });
         }
-        if from.config.group != 0 && from.config.group == to.config.group && ingress != egress {
+        if !learn {
+            return Ok(());
+        }
+        match self.fdb.learn(vid, src, ingress, limit, now)? {
+            Learned::Refreshed | Learned::New | Learned::Full => Ok(()),
+            Learned::Moved(from) => {
+                self.event(SwitchEvent::Moved { vid, mac: src, from, to: ingress });
+                Ok(())
+            }
+            Learned::Flapping(held) => {
+                self.event(SwitchEvent::Flap { vid, mac: src, held, seen: ingress });
+                Err(DropReason::Flap)
+            }
+        }
+    }
+
+    /// To a station whose port is known.
+    #[inline]
+    fn unicast(&self, group: u8, ingress: PortId, egress: PortId, vid: Vid, priority: Priority) -> Result<Egress, DropReason> {
+        let Some(to) = self.port(egress) else {
+            return Err(DropReason::PortGone);
+        };
+        if group != 0 && group == to.config.group && ingress != egress {
             return Err(DropReason::Isolated);
         }
         // An entry made by hand may name a port that does not carry the VLAN (any more).
@@ -339,12 +367,18 @@ impl Switch {
         }
     }
 
-    /// An unguarded port uses an address that belongs to somebody else.
+    /// A guarded port uses another address than its own: our probe came back, or a spoof.
     #[cold]
-    fn foreign_source(&mut self, ingress: PortId, owner: PortId, now: Time) -> DropReason {
-        if owner != PortId::GATEWAY {
-            return DropReason::Spoof;
+    fn not_its_own(&mut self, ingress: PortId, head: &Head, now: Time) -> DropReason {
+        if head.src == self.config.mac && head.ethertype == EtherType::EXPERIMENTAL {
+            return self.block(ingress, now);
         }
+        DropReason::Spoof
+    }
+
+    /// A frame of ours came back through this port.
+    #[cold]
+    fn block(&mut self, ingress: PortId, now: Time) -> DropReason {
         if let Some(Some(port)) = self.ports.get_mut(ingress.index()) {
             port.blocked_until = Some(now.after(LOOP_HOLD));
         }
@@ -354,13 +388,23 @@ impl Switch {
         DropReason::Loop
     }
 
+    /// Asks for a probe through a port that floods, where one is due.
     fn want_probe(&mut self, ingress: PortId, vid: Vid, now: Time) {
         let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
             return;
         };
-        let due = port.probed.is_none_or(|probed| now.since(probed) >= PROBE_INTERVAL);
-        if port.config.guard == Guard::Off && due && self.probes.len() < PROBE_LIMIT {
-            port.probed = Some(now);
+        let after = match port.config.guard {
+            // The gateway is us: it makes no loops.
+            Guard::Bound(_) if ingress == PortId::GATEWAY => return,
+            Guard::Bound(_) => GUARDED_FLOODS,
+            Guard::Off => 1,
+        };
+        if now.since(port.interval) >= PROBE_INTERVAL {
+            (port.interval, port.floods, port.probed) = (now, 0, false);
+        }
+        port.floods = port.floods.saturating_add(1);
+        if port.floods >= after && !port.probed && self.probes.len() < PROBE_LIMIT {
+            port.probed = true;
             self.probes.push_back((ingress, port.config.vlan.egress_tag(port.config.tpid, vid, Priority::default())));
         }
     }
@@ -437,10 +481,8 @@ impl Switch {
     }
 
     fn insert_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
-        if let Guard::Bound(mac) = config.guard
-            && !self.owners.bind(mac, id)
-        {
-            return Err(PortError::MacTaken(mac));
+        if let Guard::Bound(mac) = config.guard {
+            self.bind(mac, id)?;
         }
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
@@ -448,7 +490,21 @@ impl Switch {
         self.enlist(id, &config);
         if let Some(slot) = self.ports.get_mut(id.index()) {
             let storm = Storm::new(config.storm);
-            *slot = Some(Box::new(Port { config, storm, blocked_until: None, probed: None }));
+            *slot = Some(Box::new(Port { config, storm, blocked_until: None, interval: Time::ZERO, floods: 0, probed: false }));
+        }
+        Ok(())
+    }
+
+    /// Makes a port the owner of an address, and forgets who used it before.
+    fn bind(&mut self, mac: UnicastMac, id: PortId) -> Result<(), PortError> {
+        if !self.owners.bind(mac, id) {
+            return Err(PortError::MacTaken(mac));
+        }
+        // Only a VLAN that had members can hold an entry.
+        for (vid, _) in (0u16..).zip(&self.members).filter(|(_, members)| members.is_some()) {
+            if let Some(vid) = Vid::new(vid) {
+                self.fdb.unlearn(vid, mac.mac());
+            }
         }
         Ok(())
     }
@@ -518,10 +574,8 @@ impl Switch {
     pub fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
         let old = self.port(id).map(|port| port.config.clone()).ok_or(PortError::Number)?;
         if old.guard != config.guard {
-            if let Guard::Bound(mac) = config.guard
-                && !self.owners.bind(mac, id)
-            {
-                return Err(PortError::MacTaken(mac));
+            if let Guard::Bound(mac) = config.guard {
+                self.bind(mac, id)?;
             }
             if let Guard::Bound(mac) = old.guard {
                 self.owners.release(mac, id);
