@@ -11,11 +11,10 @@ fn mac(number: u32) -> UnicastMac {
     UnicastMac::for_ipv4(number.to_be_bytes())
 }
 
-/// A switch of 16 ports that knows `count` addresses, and frames between random pairs of them.
+/// A switch of 16 ports, its table as large as by default, that knows `count` addresses, and frames between random pairs of them.
 fn prepared(count: u32) -> (Switch, Vec<(PortId, [u8; 14])>) {
-    let fdb = FdbLimits { entries: 1 << 17, ..FdbLimits::default() };
-    let mut switch = Switch::new(SwitchConfig { mac: mac(u32::MAX), fdb, group_forward: 0, seed: 42 });
-    let config = PortConfig { fdb_limit: 1 << 17, ..PortConfig::default() };
+    let mut switch = Switch::new(SwitchConfig { mac: mac(u32::MAX), fdb: FdbLimits::default(), group_forward: 0, seed: 42 });
+    let config = PortConfig { fdb_limit: 1 << 16, ..PortConfig::default() };
     let ports: Vec<PortId> = (0..16).map(|_| switch.add_port(config.clone()).unwrap()).collect();
     let frame = |src: u32, dst: u32| {
         let mut octets = [0x08; 14];
