@@ -117,6 +117,8 @@ pub struct Fdb {
     next_class: u32,
     /// Dynamic entries pushed out by others.
     evicted: u64,
+    /// The highest port that ever learned: [`Fdb::port_with_most`] looks no further.
+    highest: u16,
 }
 
 /// Two classes a port: dynamic and static.
@@ -143,6 +145,7 @@ impl Fdb {
             ageing: limits.ageing,
             next_class: 0,
             evicted: 0,
+            highest: 0,
         }
     }
 
@@ -195,6 +198,7 @@ impl Fdb {
             };
             self.evict(most, now);
         }
+        self.highest = self.highest.max(port.get());
         let entry = Entry { port, is_static: false, moves: 0, window: 0 };
         match self.map.insert(key, entry, dynamic(port), now) {
             Ok(()) => Learned::New,
@@ -235,6 +239,7 @@ impl Fdb {
         }
         entry.port = port;
         *seen = now;
+        self.highest = self.highest.max(port.get());
         if self.map.class_len(dynamic(port)) >= limit.max(1) {
             self.evict(port, now);
         }
@@ -243,7 +248,7 @@ impl Fdb {
     }
 
     fn port_with_most(&self) -> Option<PortId> {
-        (0..MAX_PORTS)
+        (0..=self.highest)
             .filter_map(PortId::new)
             .max_by_key(|&port| self.map.class_len(dynamic(port)))
             .filter(|&port| self.map.class_len(dynamic(port)) > 0)
