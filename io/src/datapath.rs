@@ -7,6 +7,8 @@
 //!
 //! Frames that wait (for a packet port's batch, for a flood's rest) lie in the arena, counted by who refers to them, and go back to the pool
 //! with the last reference. Every frame has one fate; [`Datapath::accounts`] adds them up.
+//!
+//! Reading is in `datapath/inhale.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
 use crate::capture::Capture;
 use crate::counters::{Accounts, PortCounters, PortStats, Stats};
 use crate::port::Port;
@@ -23,6 +25,9 @@ use vswitch_switch::{
     Csum, DropCounts, DropReason, Egress, Flood, Forward, FrameBuf, FrameMeta, FramePool, Head, Mac, PortConfig, PortId, Switch,
     TagOp, Time,
 };
+
+mod inhale;
+mod ports;
 
 /// Buffers of one worker: 16 MiB of address space, touched as needed.
 pub const POOL_FRAMES: usize = 256;
@@ -338,126 +343,6 @@ impl Datapath {
         !self.floods.is_empty()
     }
 
-    /// Reads one port until it is empty or its turn is over.
-    pub fn inhale(&mut self, id: PortId, now: Time) -> Inhaled {
-        let (mut frames, mut octets) = (0, 0);
-        while frames < FRAMES_PER_TURN && octets < BYTES_PER_TURN {
-            let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Inhaled::Idle };
-            if attached.flooding {
-                return Inhaled::More;
-            }
-            if let Some(frame) = attached.backlog.pop_front() {
-                (frames, octets) = (frames + 1, octets + frame.len());
-                self.from_port(id, frame, now);
-                continue;
-            }
-            match &mut attached.port {
-                Port::Packet(_) => match self.inhale_batch(id, now) {
-                    Ok((count, bytes)) => (frames, octets) = (frames + count, octets + bytes),
-                    Err(end) => return end,
-                },
-                Port::Tap(_) | Port::Memory(_) => match self.inhale_one(id, now) {
-                    Ok(bytes) => (frames, octets) = (frames + 1, octets + bytes),
-                    Err(end) => return end,
-                },
-            }
-        }
-        Inhaled::More
-    }
-
-    #[inline]
-    fn inhale_one(&mut self, id: PortId, now: Time) -> Result<usize, Inhaled> {
-        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
-        let Some(mut frame) = self.pool.take() else { return Err(Inhaled::More) };
-        let read = match &mut attached.port {
-            Port::Tap(tap) => tap.receive(&mut frame),
-            Port::Memory(memory) => memory.receive(&mut frame).ok_or_else(|| io::ErrorKind::WouldBlock.into()),
-            Port::Packet(_) => Err(io::ErrorKind::WouldBlock.into()),
-        };
-        match read {
-            Ok(octets) => {
-                self.received(id, frame, Received { octets, tag: None }, now);
-                Ok(octets)
-            }
-            Err(error) => {
-                self.pool.put(frame);
-                Err(end_of_reading(&error))
-            }
-        }
-    }
-
-    fn inhale_batch(&mut self, id: PortId, now: Time) -> Result<(usize, usize), Inhaled> {
-        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
-        let Port::Packet(socket) = &mut attached.port else { return Err(Inhaled::Idle) };
-        while self.batch.len() < socket.batch() {
-            let Some(frame) = self.pool.take() else { break };
-            self.batch.push(frame);
-        }
-        if self.batch.is_empty() {
-            // All buffers wait for packet ports: send them.
-            self.exhale();
-            return Err(Inhaled::More);
-        }
-        let mut received = [Received { octets: 0, tag: None }; BATCH];
-        let wanted = self.batch.len();
-        let count = match socket.receive(&mut self.batch, &mut received) {
-            Ok(count) => count,
-            Err(error) => {
-                self.return_batch();
-                return Err(end_of_reading(&error));
-            }
-        };
-        let mut octets = 0;
-        let mut batch = std::mem::take(&mut self.batch);
-        for (frame, one) in batch.drain(..count.min(wanted)).zip(received) {
-            octets += one.octets;
-            let behind = self.attached(id).is_some_and(|attached| attached.flooding);
-            if behind { self.hold_back(id, frame, one) } else { self.received(id, frame, one, now) }
-        }
-        self.batch = batch;
-        self.return_batch();
-        Ok((count, octets))
-    }
-
-    fn return_batch(&mut self) {
-        while let Some(frame) = self.batch.pop() {
-            self.pool.put(frame);
-        }
-    }
-
-    /// A frame has come: judge its metadata, count it, let it go its way.
-    #[inline]
-    fn received(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) {
-        match self.admit(id, &mut frame, one) {
-            Ok(()) => self.from_port(id, frame, now),
-            Err(reason) => self.drop_frame(id, frame, reason),
-        }
-    }
-
-    fn hold_back(&mut self, id: PortId, mut frame: FrameBuf, one: Received) {
-        match self.admit(id, &mut frame, one) {
-            Ok(()) => {
-                if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
-                    attached.backlog.push_back(frame);
-                }
-            }
-            Err(reason) => self.drop_frame(id, frame, reason),
-        }
-    }
-
-    #[inline]
-    fn admit(&mut self, id: PortId, frame: &mut FrameBuf, one: Received) -> Result<(), DropReason> {
-        let tpid = self.switch.port_config(id).map_or_else(Default::default, |config| config.tpid);
-        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(DropReason::PortGone) };
-        attached.counters.rx_frames += 1;
-        frame.receive(one.octets, one.tag, tpid)?;
-        attached.counters.rx_bytes += frame.len() as u64;
-        if let Some(capture) = &mut attached.capture {
-            capture.offer(frame, frame.meta.tag);
-        }
-        Ok(())
-    }
-
     fn enqueue(&mut self, egress: PortId, id: u32, tag: TagOp) {
         let Some(Some(attached)) = self.ports.get_mut(egress.index()) else { return self.release(id) };
         let Port::Packet(socket) = &mut attached.port else { return self.release(id) };
@@ -544,165 +429,6 @@ impl Datapath {
     fn attached(&self, id: PortId) -> Option<&Attached> {
         self.ports.get(id.index())?.as_deref()
     }
-
-    /// Plugs a port in.
-    ///
-    /// # Errors
-    /// See [`Switch::add_port`]; the port is given back.
-    pub fn add_port(&mut self, port: Port, config: PortConfig, mtu: u16) -> Result<PortId, (Port, PortError)> {
-        let id = match self.switch.add_port(config) {
-            Ok(id) => id,
-            Err(error) => return Err((port, error)),
-        };
-        if self.ports.len() <= id.index() {
-            self.ports.resize_with(id.index() + 1, || None);
-        }
-        if let Some(slot) = self.ports.get_mut(id.index()) {
-            let counters = PortCounters::default();
-            // Reserved here: nothing is allocated while frames move.
-            let backlog = VecDeque::with_capacity(BATCH);
-            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, flooding: false, capture: None }));
-        }
-        Ok(id)
-    }
-
-    /// Unplugs a port and gives it back to be closed; its counters go on in the totals.
-    pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
-        self.flush(id);
-        self.dirty.retain(|&dirty| dirty != id);
-        let mut attached = self.ports.get_mut(id.index())?.take()?;
-        self.switch.remove_port(id);
-        if let Port::Packet(PacketSocket { queue, .. }) = &mut attached.port {
-            for (frame, _) in queue.drain(..) {
-                attached.counters.drops.count(DropReason::PortGone);
-                release_slot(&mut self.arena, &mut self.arena_free, &mut self.pool, frame);
-            }
-        }
-        for frame in attached.backlog.drain(..) {
-            attached.counters.drops.count(DropReason::PortGone);
-            self.pool.put(frame);
-        }
-        // Its number may be given to another: a flood of it that waits ends here.
-        for _ in 0..self.floods.len() {
-            if let Some(waiting) = self.floods.pop_front() {
-                if waiting.flood.ingress() == id { self.end_flood(&waiting) } else { self.floods.push_back(waiting) }
-            }
-        }
-        merge(&mut self.closed, &attached.counters);
-        Some(attached.port)
-    }
-
-    /// Changes a port's configuration and MTU.
-    ///
-    /// # Errors
-    /// See [`Switch::set_port`].
-    pub fn set_port(&mut self, id: PortId, config: PortConfig, mtu: u16) -> Result<(), PortError> {
-        self.switch.set_port(id, config)?;
-        if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
-            attached.mtu = mtu;
-        }
-        Ok(())
-    }
-
-    /// Starts or ends a mirror; says whether there is such a port.
-    pub fn set_capture(&mut self, id: PortId, capture: Option<Capture>) -> bool {
-        match self.ports.get_mut(id.index()) {
-            Some(Some(attached)) => {
-                attached.capture = capture;
-                true
-            }
-            Some(None) | None => false,
-        }
-    }
-
-    /// A port, to wait for it.
-    #[must_use]
-    pub fn port(&self, id: PortId) -> Option<&Port> {
-        self.attached(id).map(|attached| &attached.port)
-    }
-
-    /// A memory port's queues.
-    pub fn memory(&mut self, id: PortId) -> Option<&mut MemoryPort> {
-        match &mut self.ports.get_mut(id.index())?.as_mut()?.port {
-            Port::Memory(memory) => Some(memory),
-            Port::Tap(_) | Port::Packet(_) => None,
-        }
-    }
-
-    /// Buffers that are out; zero between breaths unless frames are held.
-    #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.pool.outstanding()
-    }
-
-    fn totals(&self) -> PortCounters {
-        let mut all = self.closed;
-        for attached in self.ports.iter().flatten() {
-            merge(&mut all, &attached.counters);
-        }
-        all.drops.merge(&self.gateway_counters.drops);
-        all
-    }
-
-    /// The law's terms, now.
-    #[must_use]
-    pub fn accounts(&self) -> Accounts {
-        let all = self.totals();
-        let queued: u64 = self.ports.iter().flatten().map(|attached| attached.backlog.len() as u64 + attached.queued()).sum();
-        let floods: u64 = self.floods.iter().map(|waiting| u64::from(waiting.flood.copies().saturating_sub(waiting.sent))).sum();
-        let over: u64 = self.floods.iter().map(|waiting| u64::from(waiting.sent.saturating_sub(waiting.flood.copies()))).sum();
-        Accounts {
-            rx: all.rx_frames,
-            generated: self.generated,
-            copied: self.copied + over,
-            tx: all.tx_frames,
-            consumed: self.consumed,
-            held: queued + floods,
-            dropped: all.drops.total(),
-        }
-    }
-
-    /// A snapshot of everything counted.
-    pub fn stats(&mut self) -> Stats {
-        let (accounts, drops): (Accounts, DropCounts) = (self.accounts(), self.totals().drops);
-        let gateway = PortStats {
-            kind: "gateway",
-            mtu: u16::MAX,
-            counters: self.gateway_counters,
-            kernel_drops: 0,
-            fdb_entries: self.switch.fdb().port_len(PortId::GATEWAY),
-            blocked: false,
-            offload: 0,
-        };
-        let mut ports = vec![(PortId::GATEWAY, gateway)];
-        for (id, attached) in (0..MAX_PORTS).filter_map(PortId::new).zip(&mut self.ports) {
-            let Some(attached) = attached else { continue };
-            let kernel_drops = match &mut attached.port {
-                Port::Packet(socket) => socket.kernel_drops(),
-                Port::Tap(_) | Port::Memory(_) => 0,
-            };
-            let stats = PortStats {
-                kind: attached.port.kind(),
-                mtu: attached.mtu,
-                counters: attached.counters,
-                kernel_drops,
-                fdb_entries: self.switch.fdb().port_len(id),
-                blocked: self.switch.is_blocked(id),
-                offload: attached.port.offload(),
-            };
-            ports.push((id, stats));
-        }
-        let fdb = self.switch.fdb();
-        Stats {
-            accounts,
-            ports,
-            drops,
-            fdb_entries: fdb.len(),
-            fdb_capacity: fdb.capacity(),
-            fdb_evicted: fdb.evicted(),
-            ageing: fdb.ageing(),
-        }
-    }
 }
 
 impl Attached {
@@ -748,21 +474,5 @@ fn release_slot(arena: &mut [(Option<FrameBuf>, u32)], free: &mut Vec<u32>, pool
     {
         pool.put(frame);
         free.push(id);
-    }
-}
-
-fn merge(into: &mut PortCounters, from: &PortCounters) {
-    into.rx_frames += from.rx_frames;
-    into.rx_bytes += from.rx_bytes;
-    into.tx_frames += from.tx_frames;
-    into.tx_bytes += from.tx_bytes;
-    into.drops.merge(&from.drops);
-}
-
-fn end_of_reading(error: &io::Error) -> Inhaled {
-    match error.raw_os_error() {
-        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO) => Inhaled::Gone,
-        // ENETDOWN comes once, when the interface goes down; it may come up again.
-        _ => Inhaled::Idle,
     }
 }

@@ -1,0 +1,134 @@
+//! Reading ports: a turn of bounded frames and octets, one frame at a time or a batch, metadata judged as it comes.
+//!
+//! A port whose flood is not through is not read; what a batch brought beyond that flood waits in the port's backlog, in order.
+use super::*;
+
+impl Datapath {
+    /// Reads one port until it is empty or its turn is over.
+    pub fn inhale(&mut self, id: PortId, now: Time) -> Inhaled {
+        let (mut frames, mut octets) = (0, 0);
+        while frames < FRAMES_PER_TURN && octets < BYTES_PER_TURN {
+            let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Inhaled::Idle };
+            if attached.flooding {
+                return Inhaled::More;
+            }
+            if let Some(frame) = attached.backlog.pop_front() {
+                (frames, octets) = (frames + 1, octets + frame.len());
+                self.from_port(id, frame, now);
+                continue;
+            }
+            match &mut attached.port {
+                Port::Packet(_) => match self.inhale_batch(id, now) {
+                    Ok((count, bytes)) => (frames, octets) = (frames + count, octets + bytes),
+                    Err(end) => return end,
+                },
+                Port::Tap(_) | Port::Memory(_) => match self.inhale_one(id, now) {
+                    Ok(bytes) => (frames, octets) = (frames + 1, octets + bytes),
+                    Err(end) => return end,
+                },
+            }
+        }
+        Inhaled::More
+    }
+
+    #[inline]
+    fn inhale_one(&mut self, id: PortId, now: Time) -> Result<usize, Inhaled> {
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
+        let Some(mut frame) = self.pool.take() else { return Err(Inhaled::More) };
+        let read = match &mut attached.port {
+            Port::Tap(tap) => tap.receive(&mut frame),
+            Port::Memory(memory) => memory.receive(&mut frame).ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            Port::Packet(_) => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match read {
+            Ok(octets) => {
+                self.received(id, frame, Received { octets, tag: None }, now);
+                Ok(octets)
+            }
+            Err(error) => {
+                self.pool.put(frame);
+                Err(end_of_reading(&error))
+            }
+        }
+    }
+
+    fn inhale_batch(&mut self, id: PortId, now: Time) -> Result<(usize, usize), Inhaled> {
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
+        let Port::Packet(socket) = &mut attached.port else { return Err(Inhaled::Idle) };
+        while self.batch.len() < socket.batch() {
+            let Some(frame) = self.pool.take() else { break };
+            self.batch.push(frame);
+        }
+        if self.batch.is_empty() {
+            // All buffers wait for packet ports: send them.
+            self.exhale();
+            return Err(Inhaled::More);
+        }
+        let mut received = [Received { octets: 0, tag: None }; BATCH];
+        let wanted = self.batch.len();
+        let count = match socket.receive(&mut self.batch, &mut received) {
+            Ok(count) => count,
+            Err(error) => {
+                self.return_batch();
+                return Err(end_of_reading(&error));
+            }
+        };
+        let mut octets = 0;
+        let mut batch = std::mem::take(&mut self.batch);
+        for (frame, one) in batch.drain(..count.min(wanted)).zip(received) {
+            octets += one.octets;
+            let behind = self.attached(id).is_some_and(|attached| attached.flooding);
+            if behind { self.hold_back(id, frame, one) } else { self.received(id, frame, one, now) }
+        }
+        self.batch = batch;
+        self.return_batch();
+        Ok((count, octets))
+    }
+
+    fn return_batch(&mut self) {
+        while let Some(frame) = self.batch.pop() {
+            self.pool.put(frame);
+        }
+    }
+
+    /// A frame has come: judge its metadata, count it, let it go its way.
+    #[inline]
+    fn received(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) {
+        match self.admit(id, &mut frame, one) {
+            Ok(()) => self.from_port(id, frame, now),
+            Err(reason) => self.drop_frame(id, frame, reason),
+        }
+    }
+
+    fn hold_back(&mut self, id: PortId, mut frame: FrameBuf, one: Received) {
+        match self.admit(id, &mut frame, one) {
+            Ok(()) => {
+                if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
+                    attached.backlog.push_back(frame);
+                }
+            }
+            Err(reason) => self.drop_frame(id, frame, reason),
+        }
+    }
+
+    #[inline]
+    fn admit(&mut self, id: PortId, frame: &mut FrameBuf, one: Received) -> Result<(), DropReason> {
+        let tpid = self.switch.port_config(id).map_or_else(Default::default, |config| config.tpid);
+        let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(DropReason::PortGone) };
+        attached.counters.rx_frames += 1;
+        frame.receive(one.octets, one.tag, tpid)?;
+        attached.counters.rx_bytes += frame.len() as u64;
+        if let Some(capture) = &mut attached.capture {
+            capture.offer(frame, frame.meta.tag);
+        }
+        Ok(())
+    }
+}
+
+fn end_of_reading(error: &io::Error) -> Inhaled {
+    match error.raw_os_error() {
+        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO) => Inhaled::Gone,
+        // ENETDOWN comes once, when the interface goes down; it may come up again.
+        _ => Inhaled::Idle,
+    }
+}

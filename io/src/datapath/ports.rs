@@ -1,0 +1,173 @@
+//! Ports come and go, and what is counted: for the control plane, between breaths.
+//!
+//! A port that goes takes its waiting frames and floods with it, each a counted drop, and leaves its counters in the totals.
+use super::*;
+
+impl Datapath {
+    /// Plugs a port in.
+    ///
+    /// # Errors
+    /// See [`Switch::add_port`]; the port is given back.
+    pub fn add_port(&mut self, port: Port, config: PortConfig, mtu: u16) -> Result<PortId, (Port, PortError)> {
+        let id = match self.switch.add_port(config) {
+            Ok(id) => id,
+            Err(error) => return Err((port, error)),
+        };
+        if self.ports.len() <= id.index() {
+            self.ports.resize_with(id.index() + 1, || None);
+        }
+        if let Some(slot) = self.ports.get_mut(id.index()) {
+            let counters = PortCounters::default();
+            // Reserved here: nothing is allocated while frames move.
+            let backlog = VecDeque::with_capacity(BATCH);
+            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, flooding: false, capture: None }));
+        }
+        Ok(id)
+    }
+
+    /// Unplugs a port and gives it back to be closed; its counters go on in the totals.
+    pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
+        self.flush(id);
+        self.dirty.retain(|&dirty| dirty != id);
+        let mut attached = self.ports.get_mut(id.index())?.take()?;
+        self.switch.remove_port(id);
+        if let Port::Packet(PacketSocket { queue, .. }) = &mut attached.port {
+            for (frame, _) in queue.drain(..) {
+                attached.counters.drops.count(DropReason::PortGone);
+                release_slot(&mut self.arena, &mut self.arena_free, &mut self.pool, frame);
+            }
+        }
+        for frame in attached.backlog.drain(..) {
+            attached.counters.drops.count(DropReason::PortGone);
+            self.pool.put(frame);
+        }
+        // Its number may be given to another: a flood of it that waits ends here.
+        for _ in 0..self.floods.len() {
+            if let Some(waiting) = self.floods.pop_front() {
+                if waiting.flood.ingress() == id { self.end_flood(&waiting) } else { self.floods.push_back(waiting) }
+            }
+        }
+        merge(&mut self.closed, &attached.counters);
+        Some(attached.port)
+    }
+
+    /// Changes a port's configuration and MTU.
+    ///
+    /// # Errors
+    /// See [`Switch::set_port`].
+    pub fn set_port(&mut self, id: PortId, config: PortConfig, mtu: u16) -> Result<(), PortError> {
+        self.switch.set_port(id, config)?;
+        if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
+            attached.mtu = mtu;
+        }
+        Ok(())
+    }
+
+    /// Starts or ends a mirror; says whether there is such a port.
+    pub fn set_capture(&mut self, id: PortId, capture: Option<Capture>) -> bool {
+        match self.ports.get_mut(id.index()) {
+            Some(Some(attached)) => {
+                attached.capture = capture;
+                true
+            }
+            Some(None) | None => false,
+        }
+    }
+
+    /// A port, to wait for it.
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.attached(id).map(|attached| &attached.port)
+    }
+
+    /// A memory port's queues.
+    pub fn memory(&mut self, id: PortId) -> Option<&mut MemoryPort> {
+        match &mut self.ports.get_mut(id.index())?.as_mut()?.port {
+            Port::Memory(memory) => Some(memory),
+            Port::Tap(_) | Port::Packet(_) => None,
+        }
+    }
+
+    /// Buffers that are out; zero between breaths unless frames are held.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.pool.outstanding()
+    }
+
+    fn totals(&self) -> PortCounters {
+        let mut all = self.closed;
+        for attached in self.ports.iter().flatten() {
+            merge(&mut all, &attached.counters);
+        }
+        all.drops.merge(&self.gateway_counters.drops);
+        all
+    }
+
+    /// The law's terms, now.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        let all = self.totals();
+        let queued: u64 = self.ports.iter().flatten().map(|attached| attached.backlog.len() as u64 + attached.queued()).sum();
+        let floods: u64 = self.floods.iter().map(|waiting| u64::from(waiting.flood.copies().saturating_sub(waiting.sent))).sum();
+        let over: u64 = self.floods.iter().map(|waiting| u64::from(waiting.sent.saturating_sub(waiting.flood.copies()))).sum();
+        Accounts {
+            rx: all.rx_frames,
+            generated: self.generated,
+            copied: self.copied + over,
+            tx: all.tx_frames,
+            consumed: self.consumed,
+            held: queued + floods,
+            dropped: all.drops.total(),
+        }
+    }
+
+    /// A snapshot of everything counted.
+    pub fn stats(&mut self) -> Stats {
+        let (accounts, drops): (Accounts, DropCounts) = (self.accounts(), self.totals().drops);
+        let gateway = PortStats {
+            kind: "gateway",
+            mtu: u16::MAX,
+            counters: self.gateway_counters,
+            kernel_drops: 0,
+            fdb_entries: self.switch.fdb().port_len(PortId::GATEWAY),
+            blocked: false,
+            offload: 0,
+        };
+        let mut ports = vec![(PortId::GATEWAY, gateway)];
+        for (id, attached) in (0..MAX_PORTS).filter_map(PortId::new).zip(&mut self.ports) {
+            let Some(attached) = attached else { continue };
+            let kernel_drops = match &mut attached.port {
+                Port::Packet(socket) => socket.kernel_drops(),
+                Port::Tap(_) | Port::Memory(_) => 0,
+            };
+            let stats = PortStats {
+                kind: attached.port.kind(),
+                mtu: attached.mtu,
+                counters: attached.counters,
+                kernel_drops,
+                fdb_entries: self.switch.fdb().port_len(id),
+                blocked: self.switch.is_blocked(id),
+                offload: attached.port.offload(),
+            };
+            ports.push((id, stats));
+        }
+        let fdb = self.switch.fdb();
+        Stats {
+            accounts,
+            ports,
+            drops,
+            fdb_entries: fdb.len(),
+            fdb_capacity: fdb.capacity(),
+            fdb_evicted: fdb.evicted(),
+            ageing: fdb.ageing(),
+        }
+    }
+}
+
+fn merge(into: &mut PortCounters, from: &PortCounters) {
+    into.rx_frames += from.rx_frames;
+    into.rx_bytes += from.rx_bytes;
+    into.tx_frames += from.tx_frames;
+    into.tx_bytes += from.tx_bytes;
+    into.drops.merge(&from.drops);
+}
