@@ -411,7 +411,7 @@ impl Switch {
         }
     }
 
-    /// A port through which a probe (see [`crate::frame`]'s caller) is to be sent, with its tag.
+    /// A port through which a loop probe is to be sent, with its tag; the caller makes the frame.
     pub fn next_probe(&mut self) -> Option<(PortId, TagOp)> {
         self.probes.pop_front()
     }
