@@ -1,8 +1,50 @@
-//! `vswitch`: the command line. The verbs and the daemon are not built yet; it says so instead of pretending.
+//! `vswitch`: the command line and the daemon. `main` reads like a table of contents: arguments, the verb, the exit status.
 #![forbid(unsafe_code)]
+mod api;
+mod args;
+mod commands;
+mod daemon;
+mod print;
+mod rundir;
+mod settings;
+
+use api::client::NoDaemon;
+use args::{Args, Verb};
+use clap::Parser;
 use std::process::ExitCode;
 
+/// Something failed.
+const FAILED: u8 = 1;
+/// No daemon runs. (2 is a usage error.)
+const NO_DAEMON: u8 = 3;
+
 fn main() -> ExitCode {
-    eprintln!("vswitch: the command line is not built yet: the switch, the datapath and the worker are libraries, see README.md");
-    ExitCode::from(2)
+    let args = Args::parse();
+    let name = args.verb.name();
+    let result = match args.verb {
+        Verb::Up(up) => commands::up::run(&up),
+        Verb::Down => commands::down::run(),
+        Verb::Attach(attach) => commands::attach::run(&attach),
+        Verb::Detach { container } => commands::detach::run(&container),
+        Verb::Set { name, settings } => commands::set::run(name, settings),
+        Verb::Fdb { action, json } => commands::fdb::run(action, json),
+        Verb::Mirror { name, file } => commands::mirror::run(name, &file),
+        Verb::Show { json } => commands::show::run(json),
+        Verb::Ports { json } => commands::ports::run(json),
+        Verb::Stats { json } => commands::stats::run(json),
+        Verb::Demo(demo) => commands::demo::run(&demo),
+        Verb::DemoServer => commands::demo::traffic::serve(),
+        Verb::DemoFetch { address, seconds } => commands::demo::traffic::fetch(address, seconds),
+        Verb::DemoPing { address } => commands::demo::traffic::ping(address),
+        Verb::DemoRelay { a, b } => commands::demo::relay(&a, &b),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output is gone ("vswitch fdb | head"): nothing is wrong.
+        Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vswitch {name}: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::from(if error.is::<NoDaemon>() { NO_DAEMON } else { FAILED })
+        }
+    }
 }

@@ -7,6 +7,8 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vswitch_switch::{Csum, FrameBuf, Tag};
@@ -18,19 +20,32 @@ const SNAPLEN: u32 = 262_144;
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const LINKTYPE_ETHERNET: u32 = 1;
 
+/// What a mirror did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Frames written.
+    pub written: u64,
+    /// Frames that did not fit, for the file took them too slowly.
+    pub lost: u64,
+    /// The errno of the write that ended it.
+    pub error: Option<i32>,
+}
+
 /// A running mirror of one port.
 #[derive(Debug)]
 pub struct Capture {
     frames: Sender<Vec<u8>>,
-    lost: u64,
+    lost: Arc<AtomicU64>,
 }
 
 impl Capture {
-    /// Starts the thread that writes to `file` until the mirror is dropped or a write fails.
+    /// Starts the thread that writes to `file` until the mirror is dropped or a write fails, and then calls `ended`.
     ///
     /// # Errors
     /// No thread.
-    pub fn start(file: OwnedFd) -> io::Result<Self> {
+    pub fn start(file: OwnedFd, ended: impl FnOnce(Captured) + Send + 'static) -> io::Result<Self> {
+        let lost = Arc::new(AtomicU64::new(0));
+        let lost_too = Arc::clone(&lost);
         let (frames, incoming) = bounded::<Vec<u8>>(CHANNEL_FRAMES);
         thread::Builder::new().name("capture".into()).spawn(move || {
             let mut out = BufWriter::new(File::from(file));
@@ -39,14 +54,15 @@ impl Capture {
                 header.extend_from_slice(&word.to_ne_bytes());
             }
             let mut result = out.write_all(&header).and_then(|()| out.flush());
+            let mut written = 0;
             while let (Ok(()), Ok(frame)) = (&result, incoming.recv()) {
                 result = record(&mut out, &frame).and_then(|()| if incoming.is_empty() { out.flush() } else { Ok(()) });
+                written += u64::from(result.is_ok());
             }
-            if let Err(error) = result {
-                tracing::warn!("mirror ended: {error}");
-            }
+            let error = result.err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
+            ended(Captured { written, lost: lost_too.load(Ordering::Relaxed), error });
         })?;
-        Ok(Self { frames, lost: 0 })
+        Ok(Self { frames, lost })
     }
 
     /// Offers a copy of `frame` as it is with `tag`.
@@ -60,14 +76,10 @@ impl Capture {
         }
         match self.frames.try_send(copy) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost += 1,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
-    }
-
-    /// Copies that did not fit.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.lost
     }
 }
 

@@ -81,4 +81,8 @@ pub struct Stats {
     pub fdb_evicted: u64,
     /// FDB ageing time.
     pub ageing: Duration,
+    /// Reserved group addresses let through, see [`vswitch_switch::SwitchConfig`].
+    pub group_forward: u16,
+    /// Events of the switch that nobody fetched in time.
+    pub events_lost: u64,
 }

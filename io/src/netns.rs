@@ -31,7 +31,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
 
 use crate::sys::{ns, process};
-pub use watch::{Watch, WatchKind};
+pub use watch::{Events, Watch, WatchKind};
 
 /// Where `ip netns` keeps its names, in the order in which they are searched.
 pub const NAME_DIRS: [&str; 2] = ["/run/netns", "/var/run/netns"];

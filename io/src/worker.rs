@@ -5,8 +5,8 @@
 //! ready list.
 //!
 //! The control plane talks to it through a [`WorkerHandle`]: bounded channels, a waker each way. Port fds are closed by a small pool of
-//! threads, for closing a TAP takes 20 ms.
-use crate::capture::Capture;
+//! threads, for closing a TAP takes 20 ms; the pool grows at the end, for a process that exits closes its fds one after another.
+use crate::capture::{Capture, Captured};
 use crate::clock;
 use crate::counters::Stats;
 use crate::datapath::{Datapath, Inhaled};
@@ -19,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
@@ -36,6 +37,10 @@ const EVENT_LIMIT: usize = 4_096;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that close fds.
 const CLOSERS: usize = 4;
+/// Threads that close what is left at the end.
+const CLOSERS_AT_END: usize = 32;
+/// Mirrors at the most, those whose file is slow to end included.
+const CAPTURE_LIMIT: usize = 64;
 /// Between ticks while anything ages; an idle switch sleeps for ever.
 const TICK: Duration = Duration::from_secs(10);
 /// FDB entries that a tick looks at.
@@ -58,8 +63,25 @@ pub struct WorkerConfig {
 pub enum WorkerEvent {
     /// The interface is gone; the port was removed.
     PortGone(PortId),
+    /// A port that was removed is closed: its interface and its namespace are free.
+    Closed(Ticket),
+    /// A mirror ended: its port went, its file could not be written, or it was asked to.
+    MirrorEnded(Ticket, Captured),
     /// See [`SwitchEvent`].
     Switch(SwitchEvent),
+}
+
+/// Names something that ends later than the call that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+/// Why a mirror did not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MirrorError {
+    /// There is no such port, or it has a mirror.
+    Port,
+    /// Too many mirrors, or no thread for it.
+    TooMany,
 }
 
 /// The worker does not answer.
@@ -76,6 +98,37 @@ impl std::error::Error for WorkerError {}
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
+/// Tells the control plane what happened.
+#[derive(Clone, Debug)]
+struct Teller {
+    events: Sender<WorkerEvent>,
+    notify: Arc<Waker>,
+}
+
+impl Teller {
+    fn tell(&self, event: WorkerEvent) {
+        // A control plane that does not keep up misses news, never frames.
+        if self.events.try_send(event).is_ok() {
+            let _ = self.notify.wake();
+        }
+    }
+}
+
+/// A port to be closed.
+struct Closing {
+    port: Port,
+    ticket: Ticket,
+}
+
+fn closer(to_close: Receiver<Closing>, teller: Teller) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("closer".into()).spawn(move || {
+        for Closing { port, ticket } in to_close {
+            drop(port);
+            teller.tell(WorkerEvent::Closed(ticket));
+        }
+    })
+}
+
 /// The control plane's end.
 #[derive(Debug)]
 pub struct WorkerHandle {
@@ -83,6 +136,11 @@ pub struct WorkerHandle {
     events: Receiver<WorkerEvent>,
     waker: Waker,
     thread: thread::JoinHandle<()>,
+    closers: Vec<thread::JoinHandle<()>>,
+    to_close: Receiver<Closing>,
+    teller: Teller,
+    tickets: AtomicU64,
+    captures: Arc<AtomicUsize>,
 }
 
 /// The thread's state.
@@ -92,9 +150,8 @@ struct Worker {
     ready: VecDeque<PortId>,
     is_ready: Vec<bool>,
     commands: Receiver<Job>,
-    events: Sender<WorkerEvent>,
-    notify: Arc<Waker>,
-    closers: Sender<Port>,
+    teller: Teller,
+    closers: Sender<Closing>,
     running: bool,
     ticked: Time,
 }
@@ -108,11 +165,10 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
     let waker = Waker::new(poll.registry(), COMMANDS)?;
     let (commands, incoming) = bounded(COMMAND_LIMIT);
     let (outgoing, events) = bounded(EVENT_LIMIT);
-    let (closers, to_close) = bounded::<Port>(usize::from(vswitch_switch::port::MAX_PORTS));
-    for _ in 0..CLOSERS {
-        let to_close = to_close.clone();
-        thread::Builder::new().name("closer".into()).spawn(move || to_close.iter().for_each(drop))?;
-    }
+    let teller = Teller { events: outgoing, notify };
+    let (closing, to_close) = bounded::<Closing>(usize::from(vswitch_switch::port::MAX_PORTS));
+    let closers = (0..CLOSERS).map(|_| closer(to_close.clone(), teller.clone())).collect::<io::Result<_>>()?;
+    let workers = teller.clone();
     let thread = thread::Builder::new().name("worker".into()).spawn(move || {
         let datapath = Datapath::new(Switch::new(config.switch), config.gateway.map(Gateway::new));
         let mut worker = Worker {
@@ -121,9 +177,8 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             ready: VecDeque::with_capacity(usize::from(vswitch_switch::port::MAX_PORTS)),
             is_ready: vec![false; usize::from(vswitch_switch::port::MAX_PORTS)],
             commands: incoming,
-            events: outgoing,
-            notify,
-            closers,
+            teller: workers,
+            closers: closing,
             running: true,
             ticked: clock::now(),
         };
@@ -131,7 +186,8 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             tracing::error!("worker ended: {error}");
         }
     })?;
-    Ok(WorkerHandle { commands, events, waker, thread })
+    let (tickets, captures) = (AtomicU64::new(0), Arc::default());
+    Ok(WorkerHandle { commands, events, waker, thread, closers, to_close, teller, tickets, captures })
 }
 
 impl Worker {
@@ -180,8 +236,8 @@ impl Worker {
                 Inhaled::Idle => {}
                 Inhaled::More => self.mark_ready(id),
                 Inhaled::Gone => {
-                    self.close(id);
-                    self.tell(WorkerEvent::PortGone(id));
+                    self.close(id, Ticket(0));
+                    self.teller.tell(WorkerEvent::PortGone(id));
                 }
             }
         }
@@ -195,30 +251,23 @@ impl Worker {
             self.datapath.switch.tick(now, TICK_BUDGET);
         }
         while let Some(event) = self.datapath.switch.next_event() {
-            self.tell(WorkerEvent::Switch(event));
+            self.teller.tell(WorkerEvent::Switch(event));
         }
     }
 
-    fn tell(&self, event: WorkerEvent) {
-        // A control plane that does not keep up misses news, never frames.
-        if self.events.try_send(event).is_ok() {
-            let _ = self.notify.wake();
-        }
-    }
-
-    fn close(&mut self, id: PortId) -> bool {
+    fn close(&mut self, id: PortId, ticket: Ticket) -> bool {
         let Some(port) = self.datapath.remove_port(id) else { return false };
         if let Some(fd) = port.fd() {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
         // The channel holds as many as there are ports.
-        let _ = self.closers.try_send(port);
+        let _ = self.closers.try_send(Closing { port, ticket });
         true
     }
 
     fn add_port(&mut self, port: Port, config: PortConfig, mtu: u16) -> Result<PortId, PortError> {
         let id = self.datapath.add_port(port, config, mtu).map_err(|(port, error)| {
-            let _ = self.closers.try_send(port);
+            let _ = self.closers.try_send(Closing { port, ticket: Ticket(0) });
             error
         })?;
         let fd = self.datapath.port(id).and_then(Port::fd).map(|fd| fd.as_raw_fd());
@@ -226,7 +275,7 @@ impl Worker {
             && let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), Token(id.index()), Interest::READABLE)
         {
             tracing::error!("port {id} cannot be waited for: {error}");
-            self.close(id);
+            self.close(id, Ticket(0));
             return Err(PortError::NoPort);
         }
         self.mark_ready(id);
@@ -255,12 +304,17 @@ impl WorkerHandle {
         self.ask(move |worker| worker.add_port(port, config, mtu))
     }
 
-    /// Unplugs a port; its fd is closed soon after.
+    fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Unplugs a port, if it is there. Its fd is closed some 20 ms later: [`WorkerEvent::Closed`] tells when.
     ///
     /// # Errors
     /// The worker is gone.
-    pub fn remove_port(&self, id: PortId) -> Result<bool, WorkerError> {
-        self.ask(move |worker| worker.close(id))
+    pub fn remove_port(&self, id: PortId) -> Result<Option<Ticket>, WorkerError> {
+        let ticket = self.ticket();
+        self.ask(move |worker| worker.close(id, ticket).then_some(ticket))
     }
 
     /// Changes a port.
@@ -336,19 +390,33 @@ impl WorkerHandle {
         })
     }
 
-    /// Starts a mirror of a port into a file, or ends it; says whether there is such a port and it could be started.
+    /// Starts a mirror of a port into a file. [`WorkerEvent::MirrorEnded`] tells its end.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`MirrorError`], and the file is closed.
+    pub fn start_mirror(&self, id: PortId, file: OwnedFd) -> Result<Result<Ticket, MirrorError>, WorkerError> {
+        let (ticket, teller, captures) = (self.ticket(), self.teller.clone(), Arc::clone(&self.captures));
+        if captures.fetch_add(1, Ordering::Relaxed) >= CAPTURE_LIMIT {
+            captures.fetch_sub(1, Ordering::Relaxed);
+            return Ok(Err(MirrorError::TooMany));
+        }
+        let ended = move |captured| {
+            captures.fetch_sub(1, Ordering::Relaxed);
+            teller.tell(WorkerEvent::MirrorEnded(ticket, captured));
+        };
+        let Ok(capture) = Capture::start(file, ended) else {
+            self.captures.fetch_sub(1, Ordering::Relaxed);
+            return Ok(Err(MirrorError::TooMany));
+        };
+        self.ask(move |worker| worker.datapath.start_capture(id, capture).map(|()| ticket).map_err(|_| MirrorError::Port))
+    }
+
+    /// Ends a port's mirror: it goes on until what it holds is written.
     ///
     /// # Errors
     /// The worker is gone.
-    pub fn mirror(&self, id: PortId, file: Option<OwnedFd>) -> Result<bool, WorkerError> {
-        let capture = match file.map(Capture::start).transpose() {
-            Ok(capture) => capture,
-            Err(error) => {
-                tracing::warn!("no mirror: {error}");
-                return Ok(false);
-            }
-        };
-        self.ask(move |worker| worker.datapath.set_capture(id, capture))
+    pub fn end_mirror(&self, id: PortId) -> Result<(), WorkerError> {
+        self.ask(move |worker| drop(worker.datapath.end_capture(id)))
     }
 
     /// The oldest event that was not fetched, without waiting.
@@ -357,9 +425,21 @@ impl WorkerHandle {
         self.events.try_recv().ok()
     }
 
-    /// Ends the worker and waits for it. Ports are closed by the end of the process.
+    /// Ends the worker, closes all ports and waits for that.
     pub fn stop(self) {
-        let _ = self.ask(|worker| worker.running = false);
+        let _ = self.ask(|worker| {
+            let ports: Vec<PortId> = worker.datapath.port_ids().collect();
+            for id in ports {
+                worker.close(id, Ticket(0));
+            }
+            worker.running = false;
+        });
         let _ = self.thread.join();
+        let more = (CLOSERS..CLOSERS_AT_END.min(self.to_close.len()))
+            .map_while(|_| closer(self.to_close.clone(), self.teller.clone()).ok());
+        let more: Vec<_> = more.collect();
+        for closer in self.closers.into_iter().chain(more) {
+            let _ = closer.join();
+        }
     }
 }

@@ -431,6 +431,12 @@ impl Switch {
         }
     }
 
+    /// Events that nobody fetched in time.
+    #[must_use]
+    pub const fn events_lost(&self) -> u64 {
+        self.events_lost
+    }
+
     /// The oldest event that was not fetched yet.
     pub fn next_event(&mut self) -> Option<SwitchEvent> {
         self.events.pop_front()

@@ -63,15 +63,28 @@ impl Datapath {
         Ok(())
     }
 
-    /// Starts or ends a mirror; says whether there is such a port.
-    pub fn set_capture(&mut self, id: PortId, capture: Option<Capture>) -> bool {
+    /// Starts a mirror; gives it back where there is no such port, or one that has a mirror.
+    ///
+    /// # Errors
+    /// The mirror, unused.
+    pub fn start_capture(&mut self, id: PortId, capture: Capture) -> Result<(), Capture> {
         match self.ports.get_mut(id.index()) {
-            Some(Some(attached)) => {
-                attached.capture = capture;
-                true
+            Some(Some(attached)) if attached.capture.is_none() => {
+                attached.capture = Some(capture);
+                Ok(())
             }
-            Some(None) | None => false,
+            Some(_) | None => Err(capture),
         }
+    }
+
+    /// Ends a port's mirror, if it has one.
+    pub fn end_capture(&mut self, id: PortId) -> Option<Capture> {
+        self.ports.get_mut(id.index())?.as_mut()?.capture.take()
+    }
+
+    /// All ports but the gateway's.
+    pub fn port_ids(&self) -> impl Iterator<Item = PortId> + '_ {
+        (0..MAX_PORTS).filter_map(PortId::new).zip(&self.ports).filter(|(_, port)| port.is_some()).map(|(id, _)| id)
     }
 
     /// A port, to wait for it.
@@ -160,6 +173,8 @@ impl Datapath {
             fdb_capacity: fdb.capacity(),
             fdb_evicted: fdb.evicted(),
             ageing: fdb.ageing(),
+            group_forward: self.switch.config().group_forward,
+            events_lost: self.switch.events_lost(),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! inode is compared with that of the namespace that was opened. The events themselves count only where the directory
 //! cannot be looked into.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -63,58 +64,98 @@ impl Watch {
 
     /// Whether the namespace is gone. Takes all waiting events, so it suits edge-triggered polling; does not wait.
     ///
-    /// Where the name's directory cannot be looked into (the daemon has another uid than the CLI), an event that took
-    /// the name away decides alone.
-    ///
     /// # Errors
     /// Those of poll(2), read(2) and stat(2): the watch tells nothing any more.
     pub fn gone(&self) -> io::Result<bool> {
         match &self.kind {
             WatchKind::Process => Ok(!process::alive(&self.fd)?),
-            WatchKind::Name { dir, file, id } => {
-                let taken_away = self.drain(file)?;
-                match NsId::of_path(&dir.join(file)) {
-                    Ok(now) => Ok(now != *id),
-                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(true),
-                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(taken_away),
-                    Err(e) => Err(e),
-                }
-            }
+            WatchKind::Name { dir, file, id } => self.events()?.gone(dir, file, *id),
         }
     }
 
-    /// Reads the waiting events; whether one took `file` or the directory away.
-    fn drain(&self, file: &str) -> io::Result<bool> {
+    /// Takes the waiting events of an inotify fd. One fd serves all names in its directory: see [`Events::gone`].
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn events(&self) -> io::Result<Events> {
         let mut buf = vec![0; EVENT_BYTES];
-        let mut away = false;
+        let mut events = Events::default();
         for _ in 0..EVENT_READS {
             match nix::unistd::read(&self.fd, &mut buf) {
                 Ok(0) | Err(Errno::EAGAIN) => break,
-                Ok(n) => away |= takes_away(buf.get(..n).unwrap_or_default(), file),
+                Ok(n) => events.add(buf.get(..n).unwrap_or_default()),
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(away)
+        Ok(events)
     }
 }
 
-/// Whether inotify events (`wd, mask, cookie, len`, then `len` bytes of NUL-padded name) took `file` away.
-fn takes_away(mut events: &[u8], file: &str) -> bool {
-    let word = |e: &[u8], at: usize| e.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-    while events.len() >= EVENT_HEADER_BYTES {
-        let (mask, len) = (word(events, 4), word(events, 12) as usize);
-        let end = EVENT_HEADER_BYTES.saturating_add(len);
-        let name = events.get(EVENT_HEADER_BYTES..end).unwrap_or_default();
-        let name = name.split(|b| *b == 0).next().unwrap_or_default();
-        if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_UNMOUNT | libc::IN_IGNORED) != 0
-            || (mask & (libc::IN_DELETE | libc::IN_MOVED_FROM) != 0 && name == file.as_bytes())
-        {
-            return true;
+/// What happened in a directory of names since it was last asked.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// Names that events were about, and whether the last one took the name away.
+    names: BTreeMap<Vec<u8>, bool>,
+    directory: Option<Directory>,
+}
+
+/// What befell the directory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directory {
+    /// Events were lost: any name may be meant.
+    Overflow,
+    /// It is gone, and the inotify fd with it is of no use any more.
+    Gone,
+}
+
+impl Events {
+    /// Reads inotify events: `wd, mask, cookie, len`, then `len` bytes of NUL-padded name.
+    fn add(&mut self, mut events: &[u8]) {
+        let word = |e: &[u8], at: usize| e.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        while events.len() >= EVENT_HEADER_BYTES {
+            let (mask, len) = (word(events, 4), word(events, 12) as usize);
+            let end = EVENT_HEADER_BYTES.saturating_add(len);
+            let name = events.get(EVENT_HEADER_BYTES..end).unwrap_or_default();
+            let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_UNMOUNT | libc::IN_IGNORED) != 0 {
+                self.directory = Some(Directory::Gone);
+            } else if mask & libc::IN_Q_OVERFLOW != 0 {
+                self.directory = self.directory.or(Some(Directory::Overflow));
+            } else if !name.is_empty() {
+                self.names.insert(name.to_vec(), mask & (libc::IN_DELETE | libc::IN_MOVED_FROM) != 0);
+            }
+            events = events.get(end..).unwrap_or_default();
         }
-        events = events.get(end..).unwrap_or_default();
     }
-    false
+
+    /// Whether the inotify fd is of no use any more.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.directory == Some(Directory::Gone)
+    }
+
+    /// Whether `file` has to be looked at.
+    #[must_use]
+    pub fn concern(&self, file: &str) -> bool {
+        self.directory.is_some() || self.names.contains_key(file.as_bytes())
+    }
+
+    /// Whether `file` in `dir` does not stand for `id` any more. Where the directory cannot be looked into (the daemon has another
+    /// uid than the CLI), the last event about it decides alone.
+    ///
+    /// # Errors
+    /// Those of stat(2): the watch tells nothing any more.
+    pub fn gone(&self, dir: &Path, file: &str, id: NsId) -> io::Result<bool> {
+        match NsId::of_path(&dir.join(file)) {
+            Ok(now) => Ok(now != id),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(self.is_last() || self.names.get(file.as_bytes()).is_some_and(|away| *away))
+            }
+            Err(e) => Err(e),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -180,11 +221,22 @@ mod tests {
             event.extend_from_slice(&word.to_ne_bytes());
         }
         event.extend_from_slice(b"box\0\0\0\0\0\0\0\0\0\0\0\0\0");
-        assert!(takes_away(&event, "box"));
-        assert!(!takes_away(&event, "bo"));
-        assert!(!takes_away(&event[..20], "box"));
+        let read = |octets: &[u8]| {
+            let mut events = Events::default();
+            events.add(octets);
+            events
+        };
+        assert!(read(&event).concern("box") && read(&event).names.values().all(|away| *away));
+        assert!(!read(&event).concern("bo"));
+        assert!(!read(&event[..7]).concern("box"));
+        let mut again = event.clone();
+        again[4..8].copy_from_slice(&libc::IN_CREATE.to_ne_bytes());
+        assert!(!read(&[event.clone(), again].concat()).names[&b"box"[..]]);
         event[12..16].copy_from_slice(&u32::MAX.to_ne_bytes());
-        assert!(!takes_away(&event, "box"));
-        assert!(!takes_away(&event[..7], "box"));
+        assert!(!read(&event).concern("box"));
+        event[4..8].copy_from_slice(&libc::IN_IGNORED.to_ne_bytes());
+        assert!(read(&event).concern("any") && read(&event).is_last());
+        event[4..8].copy_from_slice(&libc::IN_Q_OVERFLOW.to_ne_bytes());
+        assert!(read(&event).concern("any") && !read(&event).is_last());
     }
 }

@@ -1,0 +1,134 @@
+//! The command line's end of the control protocol.
+use super::types::{Answer, Request, VERSION, Verb};
+use crate::rundir::{self, RunDir};
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+use vswitch_io::sys::scm;
+
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// No daemon runs: exit status 3.
+#[derive(Debug)]
+pub struct NoDaemon(String);
+
+impl fmt::Display for NoDaemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoDaemon {}
+
+/// A connection to the daemon.
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    log: std::path::PathBuf,
+}
+
+impl Client {
+    /// The user's daemon, if it runs.
+    pub fn connect() -> Result<Self> {
+        let dir = RunDir::of_user();
+        match UnixStream::connect(dir.socket()) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+                Ok(Self { stream: BufReader::new(stream), log: dir.log() })
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                let system = Path::new(rundir::SYSTEM);
+                let user = user_name();
+                Err(NoDaemon(if dir.path() != system && system.join("control.sock").exists() {
+                    format!("no vswitch runs for {user}, one runs for root: use sudo, or start yours with \"vswitch up\"")
+                } else {
+                    format!("no vswitch runs for {user} (no {}): \"vswitch up\", or attach something", dir.socket().display())
+                })
+                .into())
+            }
+            Err(error) => bail!("cannot reach the daemon at {} ({error}): run as the user who started it", dir.socket().display()),
+        }
+    }
+
+    /// One request and its answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, verb: Verb, fds: &[BorrowedFd<'_>]) -> Result<T> {
+        self.send(verb, fds)?;
+        self.answer()
+    }
+
+    fn send(&self, verb: Verb, mut fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut line = serde_json::to_vec(&Request { version: VERSION, verb })?;
+        line.push(b'\n');
+        let mut sent = 0;
+        while let Some(rest) = line.get(sent..).filter(|rest| !rest.is_empty()) {
+            match scm::send(self.stream.get_ref(), rest, fds) {
+                Ok(n) => sent += n,
+                // It may have said why before it closed.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => bail!("cannot ask the daemon ({error}): see {}", self.log.display()),
+            }
+            fds = &[];
+        }
+        Ok(())
+    }
+
+    /// The next answer.
+    pub fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let mut answer = String::new();
+        match self.stream.read_line(&mut answer) {
+            Ok(0) => bail!("the daemon closed the connection: see {}", self.log.display()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("the daemon has not answered for {} s: see {}", ANSWER_TIMEOUT.as_secs(), self.log.display())
+            }
+            Err(error) => bail!("the daemon's answer cannot be read ({error}): see {}", self.log.display()),
+        }
+        let answer =
+            serde_json::from_str(&answer).context("the daemon's answer is not understood: \"vswitch down\", then start again")?;
+        match answer {
+            Answer::Ok(value) => serde_json::from_value(value)
+                .context("the daemon's answer is of another version: \"vswitch down\", then start again"),
+            Answer::Error(text) => bail!(text),
+        }
+    }
+
+    /// All pages of a list.
+    pub fn pages<Row: DeserializeOwned, Cursor: DeserializeOwned>(
+        &mut self,
+        mut ask: impl FnMut(Option<Cursor>) -> Verb,
+    ) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let mut cursor = None;
+        loop {
+            let mut page: super::types::Page<Row, Cursor> = self.ask(ask(cursor), &[])?;
+            rows.append(&mut page.rows);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Waits until the daemon closes the connection, for the time that an answer may take.
+    pub fn wait_closed(&mut self) {
+        let mut rest = String::new();
+        while matches!(self.stream.read_line(&mut rest), Ok(n) if n > 0) {}
+    }
+
+    /// To wait for an answer beside other things.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.get_ref().as_fd()
+    }
+}
+
+/// The name of who runs this.
+pub fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}

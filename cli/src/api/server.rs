@@ -1,0 +1,326 @@
+//! The daemon's end of the control protocol: connections, lines, fds, deadlines. What a request means is not known here.
+//!
+//! Nothing waits for a peer. A connection has one request under way; what it sends meanwhile waits in its buffer and the socket's. It ends
+//! with an error in one line when it is another user's, when a request is longer than [`REQUEST_BYTES`], is no JSON or of another
+//! version, brings too many fds, or is not complete in time. A peer that does not read its answer is closed.
+use super::types::{Answer, REQUEST_BYTES, REQUEST_FDS, Request, VERSION, Verb};
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use serde_json::Value;
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use vswitch_io::sys::scm;
+
+/// Connections at the most.
+pub const CONNECTIONS: usize = 64;
+/// How long a peer may take for its next request, and for reading an answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections taken at a time.
+const ACCEPTS: usize = 16;
+/// Octets read at a time.
+const CHUNK: usize = 16 << 10;
+
+/// A connection; its number is used again, the serial is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    slot: usize,
+    serial: u64,
+}
+
+struct Connection {
+    serial: u64,
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    outbox: Vec<u8>,
+    /// A request is under way.
+    busy: bool,
+    /// The peer sends no more.
+    eof: bool,
+    /// To be closed once the outbox is empty.
+    closing: bool,
+    patience: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+/// All connections.
+pub struct Server {
+    listener: UnixListener,
+    /// Who may use it, beside root.
+    owner: u32,
+    first_token: usize,
+    slots: Vec<Option<Connection>>,
+    serial: u64,
+    turn: usize,
+    closed: Vec<ConnectionId>,
+}
+
+impl Server {
+    /// Tokens `listener` and [`CONNECTIONS`] from `first_token` on are its own.
+    pub fn new(
+        listener: std::os::unix::net::UnixListener,
+        owner: u32,
+        registry: &Registry,
+        token: Token,
+        first_token: usize,
+    ) -> std::io::Result<Self> {
+        let mut listener = UnixListener::from_std(listener);
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        let slots = (0..CONNECTIONS).map(|_| None).collect();
+        Ok(Self { listener, owner, first_token, slots, serial: 0, turn: 0, closed: Vec::new() })
+    }
+
+    /// Takes new connections; says whether there may be more.
+    pub fn accept(&mut self, registry: &Registry, now: Instant) -> bool {
+        for _ in 0..ACCEPTS {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, registry, now),
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    tracing::warn!("cannot take a connection: {error}");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn admit(&mut self, mut stream: UnixStream, registry: &Registry, now: Instant) {
+        let refuse = |mut stream: UnixStream, why: &str| {
+            let _ = stream.write_all(&line(&Answer::Error(why.into())));
+        };
+        match scm::peer(&stream) {
+            Ok(peer) if peer.uid == self.owner || peer.uid == 0 => {}
+            Ok(peer) => {
+                tracing::warn!("refused a connection of uid {}", peer.uid);
+                return refuse(stream, &format!("this vswitch belongs to uid {}: start yours with \"vswitch up\"", self.owner));
+            }
+            Err(error) => return refuse(stream, &format!("cannot tell who you are ({error}): connect through the unix socket")),
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            return refuse(stream, &format!("{CONNECTIONS} connections are open: end some"));
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = registry.register(&mut stream, Token(self.first_token + slot), interest) {
+            return refuse(stream, &format!("cannot wait for this connection ({error}): try again"));
+        }
+        self.serial += 1;
+        self.slots[slot] = Some(Connection {
+            serial: self.serial,
+            stream,
+            inbox: Vec::new(),
+            fds: Vec::new(),
+            outbox: Vec::new(),
+            busy: false,
+            eof: false,
+            closing: false,
+            patience: Some(PATIENCE),
+            deadline: Some(now + PATIENCE),
+        });
+    }
+
+    /// Reads and writes what a connection is ready for; false where the token is none of a connection's.
+    pub fn ready(&mut self, token: Token) -> bool {
+        let Some(slot) = token.0.checked_sub(self.first_token).filter(|slot| *slot < CONNECTIONS) else { return false };
+        if let Some(Some(connection)) = self.slots.get_mut(slot) {
+            connection.read();
+            connection.write();
+        }
+        true
+    }
+
+    /// The next request that is complete; connections take turns.
+    pub fn next_request(&mut self) -> Option<(ConnectionId, Verb, Vec<OwnedFd>)> {
+        for _ in 0..CONNECTIONS {
+            let slot = self.turn;
+            self.turn = (self.turn + 1) % CONNECTIONS;
+            if let Some(Some(connection)) = self.slots.get_mut(slot)
+                && let Some((verb, fds)) = connection.next_request()
+            {
+                return Some((ConnectionId { slot, serial: connection.serial }, verb, fds));
+            }
+        }
+        None
+    }
+
+    fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot)?.as_mut().filter(|connection| connection.serial == id.serial)
+    }
+
+    /// Answers the request under way.
+    pub fn answer(&mut self, id: ConnectionId, answer: &Answer, now: Instant) {
+        if let Some(connection) = self.get(id) {
+            connection.busy = false;
+            connection.deadline = connection.patience.map(|patience| now + patience);
+            connection.outbox.extend_from_slice(&line(answer));
+            connection.write();
+            // What came meanwhile gave its event already.
+            connection.read();
+        }
+    }
+
+    /// How long the peer may take from its next answer on; None: as long as it likes.
+    pub fn set_patience(&mut self, id: ConnectionId, patience: Option<Duration>) {
+        if let Some(connection) = self.get(id) {
+            connection.patience = patience;
+        }
+    }
+
+    /// Closes a connection once its answer is written.
+    pub fn close(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get(id) {
+            connection.closing = true;
+        }
+    }
+
+    /// When [`Server::sweep`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.slots.iter().flatten().filter(|connection| !connection.busy).filter_map(|connection| connection.deadline).min()
+    }
+
+    /// Closes what has ended or is too slow, and says which.
+    pub fn sweep(&mut self, now: Instant) -> Vec<ConnectionId> {
+        for slot in 0..self.slots.len() {
+            let Some(Some(connection)) = self.slots.get_mut(slot) else { continue };
+            let late = !connection.busy && connection.deadline.is_some_and(|deadline| deadline <= now);
+            if late && connection.outbox.is_empty() && !connection.closing {
+                connection.fail(format!("no request within {} s: send one JSON object and a newline", PATIENCE.as_secs()));
+            }
+            let done = !connection.busy && (connection.eof || connection.closing) && connection.outbox.is_empty();
+            if late || done {
+                self.closed.push(ConnectionId { slot, serial: connection.serial });
+                self.slots[slot] = None;
+            }
+        }
+        std::mem::take(&mut self.closed)
+    }
+}
+
+fn line(answer: &Answer) -> Vec<u8> {
+    let mut line =
+        serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"error":"the answer cannot be written: report it"}"#.to_vec());
+    line.push(b'\n');
+    line
+}
+
+impl Connection {
+    fn read(&mut self) {
+        let mut chunk = [0; CHUNK];
+        // A request too many waits in the socket until the one under way is answered.
+        while !self.eof && !self.closing && self.inbox.len() <= REQUEST_BYTES {
+            match scm::recv(&self.stream, &mut chunk, REQUEST_FDS) {
+                Ok(received) if received.bytes == 0 => self.eof = true,
+                Ok(received) => {
+                    self.inbox.extend_from_slice(chunk.get(..received.bytes).unwrap_or_default());
+                    self.fds.extend(received.fds);
+                    if self.fds.len() > REQUEST_FDS {
+                        return self
+                            .fail(format!("more than {REQUEST_FDS} file descriptors with a request: send a port's and a watch's"));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    return self.fail(format!("{error}: send at most {REQUEST_FDS}, and see that \"ulimit -n\" is high enough"));
+                }
+                Err(_) => {
+                    self.eof = true;
+                    self.outbox.clear();
+                }
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(n) => drop(self.outbox.drain(..n)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.eof = true;
+                    self.outbox.clear();
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.outbox.extend_from_slice(&line(&Answer::Error(why)));
+        self.closing = true;
+        self.busy = false;
+        self.deadline = Some(Instant::now() + PATIENCE);
+        self.fds.clear();
+        self.inbox.clear();
+        self.write();
+    }
+
+    fn next_request(&mut self) -> Option<(Verb, Vec<OwnedFd>)> {
+        if self.busy || self.closing {
+            return None;
+        }
+        let Some(end) = self.inbox.iter().take(REQUEST_BYTES).position(|octet| *octet == b'\n') else {
+            if self.inbox.len() >= REQUEST_BYTES {
+                self.fail(format!("a request has at most {REQUEST_BYTES} octets: send less"));
+            } else if self.eof && !self.inbox.is_empty() {
+                self.fail("the request is not complete: end it with a newline".into());
+            }
+            return None;
+        };
+        let request: Vec<u8> = self.inbox.drain(..=end).collect();
+        match parse(&request) {
+            Ok(verb) => {
+                self.busy = true;
+                Some((verb, std::mem::take(&mut self.fds)))
+            }
+            Err(why) => {
+                self.fail(why);
+                None
+            }
+        }
+    }
+}
+
+/// The version is judged first: what another version means by the rest is unknown.
+fn parse(request: &[u8]) -> Result<Verb, String> {
+    let remedy = "send one JSON object in a line, as the vswitch command does";
+    let value: Value = serde_json::from_slice(request).map_err(|error| format!("the request is no JSON ({error}): {remedy}"))?;
+    match value.get("version").and_then(Value::as_u64) {
+        None => return Err(format!("the request has no version: {remedy}")),
+        Some(version) if version == u64::from(VERSION) => {}
+        Some(version) => {
+            let ours = env!("CARGO_PKG_VERSION");
+            return Err(format!(
+                "the daemon is {ours} and speaks protocol {VERSION}, not {version}: \"vswitch down\", then start it again with this version"
+            ));
+        }
+    }
+    let request: Request =
+        serde_json::from_value(value).map_err(|error| format!("the request is not understood ({error}): {remedy}"))?;
+    Ok(request.verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_parsed_with_care() {
+        assert!(matches!(parse(br#"{"version":1,"verb":"info"}"#), Ok(Verb::Info)));
+        for (request, part) in [
+            (&b"\xff\n"[..], "no JSON"),
+            (b"[]", "no version"),
+            (br#"{"version":"1","verb":"info"}"#, "no version"),
+            (br#"{"version":2,"verb":"new-one"}"#, "protocol 1, not 2"),
+            (br#"{"version":1,"verb":"new-one"}"#, "not understood"),
+            (br#"{"version":1,"verb":"fdb","cursor":-1}"#, "not understood"),
+        ] {
+            let error = parse(request).unwrap_err();
+            assert!(error.contains(part) && error.contains(": ") && !error.contains('\n'), "{error}");
+        }
+        // Depth is bounded by serde_json.
+        assert!(parse(&b"[".repeat(REQUEST_BYTES)).is_err());
+    }
+}

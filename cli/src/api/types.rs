@@ -1,0 +1,276 @@
+//! What the command line and the daemon say to each other: one JSON object a line each way, over a unix socket that also passes fds.
+//!
+//! A request carries the protocol's version, and another version is refused with the remedy. A connection has one request under way at
+//! a time. Most are one question and one answer; two last:
+//! - **attach** is three requests on one connection: `attach` reserves name and addresses and is answered with a [`Lease`]; the command
+//!   line makes the interface; `plug` passes its fd and the watch's; the command line configures the interface; `ready` keeps it all. A
+//!   connection that ends before `ready` takes the port with it.
+//! - **mirror** lasts as long as its connection.
+//!
+//! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Raised with every change that an older end would misread.
+pub const VERSION: u32 = 1;
+/// Octets of a request at the most, its newline included.
+pub const REQUEST_BYTES: usize = 64 << 10;
+/// Fds that come with a request at the most: a port's and a watch's.
+pub const REQUEST_FDS: usize = 2;
+/// Rows of a page at the most: a row is below 3 KB, an answer below 1 MiB.
+pub const PAGE_ROWS: usize = 256;
+
+/// A request as it is sent.
+#[derive(Serialize, Deserialize)]
+pub struct Request {
+    pub version: u32,
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Verb {
+    Attach(Reserve),
+    Plug {
+        kind: Kind,
+        /// TUN_F_* mask that the TAP was set to.
+        mask: u32,
+        watch: WatchKind,
+    },
+    Ready,
+    Detach {
+        /// As typed: a container's name, unless `ns` says more.
+        name: String,
+        ns: Option<NsId>,
+    },
+    Set {
+        name: String,
+        settings: Vec<String>,
+    },
+    Fdb {
+        cursor: u32,
+    },
+    FdbAdd {
+        vlan: u16,
+        mac: String,
+        name: String,
+    },
+    FdbDel {
+        vlan: u16,
+        mac: String,
+    },
+    FdbFlush {
+        name: Option<String>,
+    },
+    /// With the file's fd.
+    Mirror {
+        name: String,
+    },
+    MirrorEnd,
+    Info,
+    /// Containers whose name comes after this one.
+    Containers {
+        after: Option<String>,
+    },
+    Stats,
+    /// Ports from this number on.
+    Ports {
+        from: u16,
+    },
+    Down,
+}
+
+/// A port's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A TAP: fastest, and the kernel need not know veth
+    Tap,
+    /// One end of a veth pair, whose other end we read through a packet socket
+    Veth,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Veth => "veth",
+        }
+    }
+}
+
+/// Device and inode of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NsId {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+/// What attach asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reserve {
+    pub name: String,
+    pub ns: NsId,
+    pub kind: Kind,
+    pub ip: Option<Ipv4Addr>,
+    pub mac: Option<String>,
+    pub mtu: u16,
+    pub ifname: String,
+    /// As `set` takes them.
+    pub settings: Vec<String>,
+}
+
+/// What attach is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Lease {
+    pub ip: Ipv4Addr,
+    pub prefix: u8,
+    pub mac: String,
+    pub gateway: Ipv4Addr,
+    pub gateway_mac: String,
+}
+
+/// What the second fd of `plug` is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchKind {
+    /// A pidfd.
+    Process,
+    /// An inotify fd on `dir`.
+    Name { dir: PathBuf, file: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Plugged {
+    pub port: u16,
+}
+
+/// An answer as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Ok(serde_json::Value),
+    /// "what: remedy", one line.
+    Error(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FdbEntry {
+    pub vlan: u16,
+    pub mac: String,
+    pub port: u16,
+    pub name: String,
+    pub r#static: bool,
+    /// Seconds since it was seen last.
+    pub age: u64,
+}
+
+/// A page and where the next one begins.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page<Row, Cursor> {
+    pub rows: Vec<Row>,
+    pub next: Option<Cursor>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Info {
+    pub version: String,
+    pub pid: u32,
+    /// Who started it.
+    pub owner: u32,
+    /// Whom it runs as.
+    pub uid: u32,
+    pub socket: PathBuf,
+    pub network: String,
+    pub gateway: Ipv4Addr,
+    pub gateway_mac: String,
+    pub uplink: String,
+    /// Seconds since its start.
+    pub uptime: u64,
+    pub containers: u32,
+    pub fdb_entries: u32,
+    pub fdb_capacity: u32,
+    /// Seconds.
+    pub ageing: u64,
+    /// Reserved group addresses let through, as `set switch group-forward=` takes them.
+    pub group_forward: String,
+    /// What the sandbox lacks on this kernel, if anything.
+    pub confinement: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    pub port: u16,
+    pub r#type: Kind,
+    pub ip: Ipv4Addr,
+    pub prefix: u8,
+    pub mac: String,
+    pub ifname: String,
+    pub mtu: u16,
+    /// Inode of its namespace.
+    pub netns: u64,
+    pub vlan: String,
+    /// All that `set` can change, as it takes it.
+    pub settings: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Port {
+    pub port: u16,
+    pub name: String,
+    pub r#type: String,
+    pub mtu: u16,
+    /// TUN_F_* mask.
+    pub offload: u32,
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    pub dropped: u64,
+    /// By reason; those that are zero are left out.
+    pub drops: std::collections::BTreeMap<String, u64>,
+    pub kernel_drops: u64,
+    pub fdb_entries: u32,
+    /// By loop detection.
+    pub blocked: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stats {
+    pub rx: u64,
+    pub generated: u64,
+    pub copied: u64,
+    pub tx: u64,
+    pub consumed: u64,
+    pub held: u64,
+    pub dropped: u64,
+    /// Whether rx + generated + copied = tx + consumed + held + dropped.
+    pub balanced: bool,
+    pub drops: Vec<Drop>,
+    /// Frames that the kernel dropped before they could be read, over all ports there are.
+    pub kernel_drops: u64,
+    pub fdb_entries: u32,
+    pub fdb_capacity: u32,
+    pub fdb_evicted: u64,
+    /// News of the switch (moves, flaps, loops) that nobody fetched in time.
+    pub events_lost: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Drop {
+    pub reason: String,
+    pub frames: u64,
+    pub explanation: String,
+}
+
+/// What a mirror did.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Mirrored {
+    /// Frames handed to the file.
+    pub frames: u64,
+    /// Frames that did not fit, for the file took them too slowly.
+    pub lost: u64,
+}

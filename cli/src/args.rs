@@ -1,0 +1,209 @@
+//! What can be typed. Parsing does nothing else.
+use crate::api::types::Kind;
+use crate::settings::AGEING;
+use clap::{Args as Group, Parser, Subcommand};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
+
+/// A virtual switch for containers and network namespaces.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true, max_term_width = 120)]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Start the switch (attach does so by itself)
+    Up(Up),
+    /// End the switch; what is attached loses its interface
+    Down,
+    /// Plug a network namespace in
+    Attach(Box<Attach>),
+    /// Unplug one
+    Detach {
+        /// Its name, or the namespace as attach takes it
+        #[arg(value_name = "NAME|NS")]
+        container: String,
+    },
+    /// Change a container's port (set web vlan=10 isolated=on), or the switch (set switch ageing=120 group-forward=0,2)
+    Set {
+        /// A container, or "switch"
+        name: String,
+        /// What to change: a wrong key is answered with a list of them
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// List or change the addresses that the switch knows
+    #[command(args_conflicts_with_subcommands = true)]
+    Fdb {
+        #[command(subcommand)]
+        action: Option<Fdb>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a container's frames to a pcap file until interrupted
+    Mirror {
+        /// A container
+        name: String,
+        /// The file; "-" is standard output
+        file: PathBuf,
+    },
+    /// The switch and what is attached
+    Show {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ports and their counters
+    Ports {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The accounts of all frames, and every reason for a drop
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what it does, in namespaces of its own, and clean up
+    Demo(Demo),
+    #[command(hide = true)]
+    DemoServer,
+    #[command(hide = true)]
+    DemoFetch { address: Ipv4Addr, seconds: u64 },
+    #[command(hide = true)]
+    DemoPing { address: Ipv4Addr },
+    #[command(hide = true)]
+    DemoRelay { a: String, b: String },
+}
+
+impl Verb {
+    /// As typed, for errors.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Down => "down",
+            Self::Attach(_) => "attach",
+            Self::Detach { .. } => "detach",
+            Self::Set { .. } => "set",
+            Self::Fdb { .. } => "fdb",
+            Self::Mirror { .. } => "mirror",
+            Self::Show { .. } => "show",
+            Self::Ports { .. } => "ports",
+            Self::Stats { .. } => "stats",
+            Self::Demo(_) => "demo",
+            Self::DemoServer => "demo-server",
+            Self::DemoFetch { .. } => "demo-fetch",
+            Self::DemoPing { .. } => "demo-ping",
+            Self::DemoRelay { .. } => "demo-relay",
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Fdb {
+    /// Enter an address by hand: it neither ages nor moves
+    Add {
+        mac: Mac,
+        /// The container it is behind
+        name: String,
+        #[arg(long, default_value = "1")]
+        vlan: Vid,
+    },
+    /// Forget an address
+    Del {
+        mac: Mac,
+        #[arg(long, default_value = "1")]
+        vlan: Vid,
+    },
+    /// Forget what was learned, of one container or of all
+    Flush { name: Option<String> },
+}
+
+#[derive(Group)]
+pub struct Up {
+    /// Stay in the foreground, log to standard error
+    #[arg(long)]
+    pub foreground: bool,
+    /// The containers' network [default: a private /20 that no route of this host uses]
+    #[arg(long, value_name = "A/LEN")]
+    pub subnet: Option<String>,
+    /// The gateway's address in it [default: the first]
+    #[arg(long, value_name = "A")]
+    pub gateway: Option<Ipv4Addr>,
+    /// Seconds after which an address that is not seen is forgotten
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(AGEING), default_value = "300")]
+    pub ageing: u64,
+    /// Addresses known at the most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1_048_576), default_value = "65536")]
+    pub fdb_limit: u32,
+    /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
+    #[arg(long, value_name = "LIST")]
+    pub group_forward: Option<String>,
+    /// In a session of its own, log to the run directory (set by "up" without --foreground)
+    #[arg(long, hide = true, requires = "foreground")]
+    pub detached: bool,
+}
+
+impl Default for Up {
+    /// What "vswitch up" without a flag does.
+    fn default() -> Self {
+        let ageing = vswitch_switch::fdb::DEFAULT_AGEING.as_secs();
+        let fdb_limit = vswitch_switch::fdb::DEFAULT_FDB_LIMIT;
+        Self { foreground: false, subnet: None, gateway: None, ageing, fdb_limit, group_forward: None, detached: false }
+    }
+}
+
+#[derive(Group)]
+pub struct Attach {
+    /// An `ip netns` name, a path, pid:N or a PID
+    pub ns: String,
+    /// Its name here [default: that of the namespace]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Kind of interface
+    #[arg(long = "type", value_enum, default_value_t = Kind::Tap)]
+    pub kind: Kind,
+    /// Address [default: the first that is free]
+    #[arg(long, value_name = "A")]
+    pub ip: Option<Ipv4Addr>,
+    /// Hardware address [default: 02:58 and the IP address]
+    #[arg(long)]
+    pub mac: Option<UnicastMac>,
+    /// MTU in octets, 68 to 65521
+    #[arg(long, value_parser = clap::value_parser!(u16).range(68..=65_521), default_value = "1500")]
+    pub mtu: u16,
+    /// Name of the interface in the namespace
+    #[arg(long, default_value = "eth0")]
+    pub ifname: String,
+    /// VLAN of its untagged frames [default: 1]
+    #[arg(long, conflicts_with = "trunk")]
+    pub vlan: Option<Vid>,
+    /// VLANs of its tagged frames, as 10,20,100-199; turns the guard off
+    #[arg(long, value_name = "LIST")]
+    pub trunk: Option<VidSet>,
+    /// With --trunk: VLAN of its untagged frames
+    #[arg(long, requires = "trunk", value_name = "VLAN")]
+    pub native: Option<Vid>,
+    /// Keep it from other isolated containers
+    #[arg(long)]
+    pub isolated: bool,
+    /// Let it send from any hardware address (for containers that bridge)
+    #[arg(long)]
+    pub no_guard: bool,
+    /// First rung of the offload ladder tried: 0 all, 1 no UDP segmentation, 2 checksums only, 3 none
+    #[arg(long, hide = true, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub offload_rung: u8,
+}
+
+#[derive(Group)]
+pub struct Demo {
+    /// Seconds of each TCP measurement
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=60), default_value = "3")]
+    pub seconds: u64,
+}

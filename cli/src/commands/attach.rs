@@ -1,0 +1,109 @@
+//! `attach`: plugs a namespace in. What needs rights is done here, in the namespace, by the user who asks; the daemon is given fds.
+use super::{show, up};
+use crate::api::client::{Client, NoDaemon};
+use crate::api::types::{Kind, Lease, NsId, Plugged, Reserve, Verb, WatchKind};
+use crate::args::{Attach, Up};
+use crate::print;
+use anyhow::{Context, Result, anyhow};
+use std::os::fd::{AsFd, OwnedFd};
+use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions, VethOptions};
+use vswitch_io::netns::{self, Namespace, NsSpec};
+use vswitch_switch::UnicastMac;
+
+/// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
+const TAP_QUEUE_FRAMES: u32 = 256;
+
+pub fn run(args: &Attach) -> Result<()> {
+    let namespace = Namespace::open(&NsSpec::parse(&args.ns)?)?;
+    namespace.refuse_host()?;
+    let ifname = IfName::parse(&args.ifname).map_err(|error| anyhow!("--ifname {:?}: {error}", args.ifname))?;
+    let wanted = reserve(args, &namespace);
+    let name = wanted.name.clone();
+    let mut client = connect()?;
+    let lease: Lease = client.ask(Verb::Attach(wanted), &[])?;
+    let watch = namespace.watch()?;
+    namespace.enter()?;
+    let mac: UnicastMac = lease.mac.parse().map_err(|error| anyhow!("{error}"))?;
+    let (port, mask) = make(args, &namespace, &ifname, mac)?;
+    let kind = match &watch.kind {
+        netns::WatchKind::Process => WatchKind::Process,
+        netns::WatchKind::Name { dir, file, .. } => WatchKind::Name { dir: dir.clone(), file: file.clone() },
+    };
+    let plug = Verb::Plug { kind: args.kind, mask, watch: kind };
+    let plugged: Plugged = client.ask(plug, &[port.as_fd(), watch.fd.as_fd()])?;
+    // The daemon's is the only one left: when it closes it, the interface goes.
+    drop(port);
+    configure(&ifname, &lease)?;
+    client.ask::<()>(Verb::Ready, &[])?;
+    print::out(&format!(
+        "{name}: {}/{} on {ifname}, mac {mac}, mtu {}, gateway {}, switch port {}\n",
+        lease.ip, lease.prefix, args.mtu, lease.gateway, plugged.port
+    ))
+}
+
+/// The daemon; it is started when none runs.
+fn connect() -> Result<Client> {
+    match Client::connect() {
+        Err(error) if error.is::<NoDaemon>() => {
+            // Two attaches at once: one of them starts it.
+            up::start(&Up::default()).or_else(|error| Client::connect().map(drop).map_err(|_| error))?;
+            let mut client = Client::connect()?;
+            let info = show::info(&mut client)?;
+            eprintln!("started vswitch: network {}, pid {}; \"vswitch down\" ends it", info.network, info.pid);
+            Ok(client)
+        }
+        other => other,
+    }
+}
+
+fn reserve(args: &Attach, namespace: &Namespace) -> Reserve {
+    let id = namespace.id();
+    let mut settings = Vec::new();
+    let mut set = |key: &str, value: String| settings.push(format!("{key}={value}"));
+    if let Some(vlan) = args.vlan {
+        set("vlan", vlan.to_string());
+    }
+    if let Some(trunk) = &args.trunk {
+        set("trunk", trunk.to_string());
+    }
+    if let Some(native) = args.native {
+        set("native", native.to_string());
+    }
+    if args.isolated {
+        set("isolated", "on".into());
+    }
+    if args.no_guard || args.trunk.is_some() {
+        set("guard", "off".into());
+    }
+    Reserve {
+        name: args.name.clone().unwrap_or_else(|| namespace.suggested_name()),
+        ns: NsId { dev: id.dev, ino: id.ino },
+        kind: args.kind,
+        ip: args.ip,
+        mac: args.mac.map(|mac| mac.to_string()),
+        mtu: args.mtu,
+        ifname: args.ifname.clone(),
+        settings,
+    }
+}
+
+/// Makes the interface, down: the daemon should hold its other end before the container's kernel sends its first frame.
+fn make(args: &Attach, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32)> {
+    let (mac, mtu) = (mac.mac().0, args.mtu.into());
+    Ok(match args.kind {
+        Kind::Tap => {
+            let max_rung = args.offload_rung.into();
+            link::open_tap(ifname, &TapOptions { mac, mtu, txqueuelen: TAP_QUEUE_FRAMES, max_rung })?
+        }
+        Kind::Veth => (link::open_veth(namespace.as_fd(), ifname, &VethOptions { mac, mtu })?, 0),
+    })
+}
+
+fn configure(ifname: &IfName, lease: &Lease) -> Result<()> {
+    let mut netlink = Netlink::open().context("cannot open rtnetlink: see that the kernel has it")?;
+    let index = netlink.index(ifname).context("cannot look the interface up: attach again")?;
+    let index = index.with_context(|| format!("{ifname} went away meanwhile: attach again"))?;
+    let gateway: UnicastMac = lease.gateway_mac.parse().map_err(|error| anyhow!("{error}"))?;
+    let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
+    Ok(link::configure(&mut netlink, index, &to)?)
+}

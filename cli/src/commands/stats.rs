@@ -1,0 +1,40 @@
+//! `stats`: the accounts of all frames, and every reason for a drop.
+use crate::api::client::Client;
+use crate::api::types::{Stats, Verb};
+use crate::print;
+use anyhow::Result;
+
+pub fn run(json: bool) -> Result<()> {
+    let stats: Stats = Client::connect()?.ask(Verb::Stats, &[])?;
+    if json {
+        return print::json(&stats);
+    }
+    print::out(&format!(
+        "frames  {}\nfdb     {} of {} addresses, {} gave way to others\nkernel  {} frames dropped before they could be read\n\
+         news    {} of the switch lost\n\n",
+        accounts(&stats),
+        stats.fdb_entries,
+        stats.fdb_capacity,
+        stats.fdb_evicted,
+        stats.kernel_drops,
+        stats.events_lost
+    ))?;
+    let rows: Vec<_> =
+        stats.drops.iter().map(|drop| [drop.frames.to_string(), drop.reason.clone(), drop.explanation.clone()]).collect();
+    print::table([">DROPPED", "REASON", "EXPLANATION"], &rows)
+}
+
+/// The law of accounting, in one line.
+pub fn accounts(stats: &Stats) -> String {
+    format!(
+        "rx {} + generated {} + copied {} = tx {} + consumed {} + held {} + dropped {}{}",
+        stats.rx,
+        stats.generated,
+        stats.copied,
+        stats.tx,
+        stats.consumed,
+        stats.held,
+        stats.dropped,
+        if stats.balanced { "" } else { "  DOES NOT BALANCE: please report it" }
+    )
+}

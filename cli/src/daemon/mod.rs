@@ -1,0 +1,313 @@
+//! The daemon: one control thread beside the worker. It holds who is attached, answers the command line, and waits for namespaces to go.
+//!
+//! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
+//! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod log;
+mod network;
+mod registry;
+mod verbs;
+mod watches;
+
+use crate::api::server::{ConnectionId, Server};
+use crate::api::types::{Answer, Mirrored};
+use crate::args::Up;
+use crate::rundir::RunDir;
+use crate::settings;
+use anyhow::{Context, Result};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use network::Network;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use registry::Registry;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vswitch_io::capture::Captured;
+use vswitch_io::netns::NAME_DIRS;
+use vswitch_io::privilege::{self, Confinement, Enforced};
+use vswitch_io::sys::process;
+use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
+use vswitch_switch::{FdbLimits, PortId, SwitchConfig, SwitchEvent};
+use watches::Watches;
+
+const LISTENER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const WORKER: Token = Token(2);
+const FIRST_CONNECTION: usize = 16;
+const FIRST_WATCH: usize = 1_024;
+/// Requests answered before the rest of the world has its turn.
+const REQUESTS_PER_TURN: usize = 64;
+/// How long a detach waits for its port to be closed.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a connection is in the middle of.
+enum Session {
+    Attaching { name: String },
+    Detaching { ticket: Ticket, until: Instant },
+    Mirroring { ticket: Ticket, port: PortId, name: String },
+}
+
+/// What does not change.
+struct Facts {
+    socket: PathBuf,
+    owner: u32,
+    uid: u32,
+    started: Instant,
+    confinement: String,
+}
+
+/// See the module's text.
+struct Daemon {
+    poll: Poll,
+    signals: SignalFd,
+    server: Server,
+    worker: WorkerHandle,
+    registry: Registry,
+    watches: Watches,
+    sessions: HashMap<ConnectionId, Session>,
+    facts: Facts,
+    news: log::Budget,
+    running: bool,
+}
+
+/// Runs until it is told to end. `ready` is called once it answers.
+pub fn run(options: &Up, ready: impl FnOnce()) -> Result<()> {
+    let owner = nix::unistd::geteuid().as_raw();
+    let network = Network::choose(options.subnet.as_deref(), options.gateway)?;
+    let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
+    let service = privilege::service_user();
+    let dir = RunDir::of_user();
+    dir.prepare(service)?;
+    let _lock = dir.lock()?;
+    if options.detached {
+        log::to_file(&dir, service)?;
+    } else {
+        log::to_stderr();
+    }
+    let listener = dir.bind(service)?;
+    process::raise_open_files().context("cannot raise the limit of open files")?;
+    // Blocked here, so that every thread inherits it: the signals come through an fd.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block()?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let confinement = privilege::drop_privileges(&Confinement {
+        target: service,
+        read_write_dirs: vec![dir.path().into()],
+        read_dirs: NAME_DIRS.iter().map(PathBuf::from).collect(),
+    })?;
+    let confined = match (confinement.landlock, confinement.bounding_set_empty || owner != 0) {
+        (Enforced::Fully, true) => "complete".to_owned(),
+        (landlock, bounded) => format!(
+            "landlock {}{}",
+            match landlock {
+                Enforced::Fully => "complete",
+                Enforced::Partly => "in part (an older kernel)",
+                Enforced::Not => "none (the kernel has none)",
+            },
+            if bounded { "" } else { ", capability bounding set not empty" }
+        ),
+    };
+    let facts =
+        Facts { socket: dir.socket(), owner, uid: confinement.identity.uid, started: Instant::now(), confinement: confined };
+    let result = Daemon::start(options, network, group_forward, listener, signals, facts).and_then(|mut daemon| {
+        let gateway = network.gateway();
+        tracing::info!(
+            "vswitch {} up: network {network}, gateway {} ({})",
+            env!("CARGO_PKG_VERSION"),
+            gateway.address,
+            gateway.mac
+        );
+        ready();
+        let result = daemon.serve();
+        tracing::info!("ending, {} attached", daemon.registry.len());
+        daemon.worker.stop();
+        result
+    });
+    let _ = std::fs::remove_file(dir.socket());
+    result
+}
+
+impl Daemon {
+    fn start(
+        options: &Up,
+        network: Network,
+        group_forward: u16,
+        listener: std::os::unix::net::UnixListener,
+        signals: SignalFd,
+        facts: Facts,
+    ) -> Result<Self> {
+        let poll = Poll::new()?;
+        let notify = Arc::new(Waker::new(poll.registry(), WORKER)?);
+        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        let server = Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION)?;
+        // The standard library's hash keys are the kernel's random numbers.
+        let seed = RandomState::new().build_hasher().finish();
+        let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
+        let gateway = network.gateway();
+        let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
+        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway) }, notify).context("cannot start the worker")?;
+        Ok(Self {
+            poll,
+            signals,
+            server,
+            worker,
+            registry: Registry::new(network),
+            watches: Watches::new(FIRST_WATCH),
+            sessions: HashMap::new(),
+            facts,
+            news: log::Budget::new(),
+            running: true,
+        })
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let mut events = Events::with_capacity(256);
+        let mut more = false;
+        while self.running {
+            let timeout = if more { Some(Duration::ZERO) } else { self.until_deadline() };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                return Err(error).context("cannot wait for events");
+            }
+            more = false;
+            for event in &events {
+                match event.token() {
+                    LISTENER => {}
+                    SIGNALS => self.running &= !matches!(self.signals.read_signal(), Ok(Some(_))),
+                    WORKER => {}
+                    token if self.server.ready(token) => {}
+                    token => self.vanished(token),
+                }
+            }
+            more |= self.server.accept(self.poll.registry(), Instant::now());
+            self.fetch_news();
+            for turn in 1..=REQUESTS_PER_TURN {
+                let Some((id, verb, fds)) = self.server.next_request() else { break };
+                self.handle(id, verb, fds);
+                more |= turn == REQUESTS_PER_TURN;
+            }
+            self.sweep(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn until_deadline(&self) -> Option<Duration> {
+        let detaching = self.sessions.values().filter_map(|session| match session {
+            Session::Detaching { until, .. } => Some(*until),
+            Session::Attaching { .. } | Session::Mirroring { .. } => None,
+        });
+        let deadline = detaching.chain(self.server.deadline()).min()?;
+        // Rounded up: epoll counts milliseconds.
+        Some(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    /// Forgets connections that ended, and what they were in the middle of.
+    fn sweep(&mut self, now: Instant) {
+        let late: Vec<ConnectionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| matches!(session, Session::Detaching { until, .. } if *until <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.sessions.remove(&id);
+            self.answer(id, Err(anyhow::anyhow!("detached, but the kernel is slow to remove the interface: look again")));
+        }
+        for id in self.server.sweep(now) {
+            match self.sessions.remove(&id) {
+                Some(Session::Attaching { name }) => drop(self.forget(&name, "its attach was given up")),
+                Some(Session::Mirroring { port, .. }) => drop(self.worker.end_mirror(port)),
+                Some(Session::Detaching { .. }) | None => {}
+            }
+        }
+    }
+
+    fn vanished(&mut self, token: Token) {
+        for name in self.watches.ready(token) {
+            self.forget(&name, "its namespace is gone");
+        }
+    }
+
+    /// Takes a container out of everything; its port is closed soon after.
+    fn forget(&mut self, name: &str, why: &str) -> Option<Ticket> {
+        let container = self.registry.remove(name)?;
+        self.watches.remove(self.poll.registry(), name);
+        self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching } if attaching == name));
+        let port = container.port?;
+        tracing::info!("{name} (port {port}, {}) detached: {why}", container.ip);
+        self.worker.remove_port(port).unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            None
+        })
+    }
+
+    /// Takes what the worker has to tell.
+    fn fetch_news(&mut self) {
+        while let Some(event) = self.worker.next_event() {
+            match event {
+                WorkerEvent::PortGone(port) => {
+                    let name = self.registry.port_name(port).to_owned();
+                    self.forget(&name, "its interface is gone");
+                }
+                WorkerEvent::Closed(ticket) => self.closed(ticket),
+                WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
+                WorkerEvent::Switch(event) => {
+                    if self.news.admits() {
+                        self.log(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, closed: Ticket) {
+        let waits = |session: &Session| matches!(session, Session::Detaching { ticket, .. } if *ticket == closed);
+        if let Some(id) = self.sessions.iter().find(|(_, session)| waits(session)).map(|(id, _)| *id) {
+            self.sessions.remove(&id);
+            self.answer(id, verbs::done());
+        }
+    }
+
+    fn mirror_ended(&mut self, ended: Ticket, captured: Captured) {
+        let of = |session: &Session| matches!(session, Session::Mirroring { ticket, .. } if *ticket == ended);
+        let Some(id) = self.sessions.iter().find(|(_, session)| of(session)).map(|(id, _)| *id) else { return };
+        self.sessions.remove(&id);
+        let result = match captured.error {
+            None => Ok(serde_json::to_value(Mirrored { frames: captured.written, lost: captured.lost }).unwrap_or_default()),
+            Some(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                Err(anyhow::anyhow!("the file cannot be written ({error}) after {} frames: choose another", captured.written))
+            }
+        };
+        self.answer(id, result);
+        self.server.close(id);
+    }
+
+    fn log(&self, event: SwitchEvent) {
+        let name = |port| self.registry.port_name(port);
+        match event {
+            SwitchEvent::Moved { vid, mac, from, to } => {
+                tracing::info!("{mac} (VLAN {vid}) moved from {} to {}", name(from), name(to));
+            }
+            SwitchEvent::Flap { vid, mac, held, seen } => {
+                tracing::warn!("{mac} (VLAN {vid}) moves too often, held at {}, seen at {} too", name(held), name(seen));
+            }
+            SwitchEvent::Loop { port } => {
+                tracing::warn!("loop: a frame of ours came back through {} (port {port}), blocked for 30 s", name(port));
+            }
+        }
+    }
+
+    fn answer(&mut self, id: ConnectionId, result: Result<serde_json::Value>) {
+        let answer = match result {
+            Ok(value) => Answer::Ok(value),
+            Err(error) => Answer::Error(format!("{error:#}").replace('\n', " ")),
+        };
+        self.server.answer(id, &answer, Instant::now());
+    }
+}

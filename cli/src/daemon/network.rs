@@ -1,0 +1,207 @@
+//! The one network: its subnet, its gateway, and who has which address.
+use anyhow::{Context, Result, bail};
+use std::fmt;
+use std::net::Ipv4Addr;
+use vswitch_io::link::{Ipv4Net, Netlink};
+use vswitch_nat::gateway::GatewayConfig;
+use vswitch_switch::UnicastMac;
+
+/// Prefix of a subnet that we choose, in bits.
+const PREFIX: u8 = 20;
+/// Prefixes that can be asked for: from a class A to one with two hosts.
+const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
+/// The network's name; there will be others.
+const NAME: &str = "default";
+
+/// A subnet and its gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    config: GatewayConfig,
+}
+
+impl Network {
+    /// What was asked for, or the first private /20 that this host has no other use for.
+    pub fn choose(subnet: Option<&str>, gateway: Option<Ipv4Addr>) -> Result<Self> {
+        let in_use = Netlink::open().and_then(|mut netlink| netlink.ipv4_in_use());
+        let in_use = in_use.context("cannot read this host's routes: give --subnet")?;
+        let net = match subnet {
+            Some(subnet) => parse(subnet)?,
+            None => free(&in_use, gateway)?,
+        };
+        Self::new(net, gateway)
+    }
+
+    fn new(net: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<Self> {
+        let address = gateway.unwrap_or_else(|| Ipv4Addr::from_bits(net.address.to_bits() + 1));
+        let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix };
+        let network = Self { config };
+        if !network.is_host(address) || network.base() != net.address.to_bits() {
+            bail!("--gateway {address} is outside {}/{}: choose {}", net.address, net.prefix, Range(&Self::new(net, None)?, None));
+        }
+        Ok(network)
+    }
+
+    pub const fn gateway(&self) -> GatewayConfig {
+        self.config
+    }
+
+    pub const fn prefix(&self) -> u8 {
+        self.config.prefix
+    }
+
+    const fn hosts(&self) -> u32 {
+        u32::MAX >> self.config.prefix
+    }
+
+    const fn base(&self) -> u32 {
+        self.config.address.to_bits() & !self.hosts()
+    }
+
+    /// Whether an address names a host: neither outside nor the subnet's own or its broadcast address.
+    const fn is_host(&self, address: Ipv4Addr) -> bool {
+        let host = address.to_bits() & self.hosts();
+        self.config.is_inside(address) && host != 0 && host != self.hosts()
+    }
+
+    /// Checks an address asked for.
+    pub fn check(&self, address: Ipv4Addr) -> Result<()> {
+        let range = Range(self, Some(self.config.address));
+        if address == self.config.address {
+            bail!("--ip {address} is the gateway's: choose {range}");
+        }
+        if !self.is_host(address) {
+            bail!("--ip {address} is outside network {self}: choose {range}, or \"vswitch up --subnet\"");
+        }
+        Ok(())
+    }
+
+    /// The first address that is not `taken`.
+    pub fn first_free(&self, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        let all = (1..self.hosts()).map(|host| Ipv4Addr::from_bits(self.base() | host));
+        all.filter(|address| *address != self.config.address).find(|address| !taken(*address))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{NAME} ({}/{})", Ipv4Addr::from_bits(self.base()), self.config.prefix)
+    }
+}
+
+/// The addresses of a network but `without`, where that is at an end.
+struct Range<'a>(&'a Network, Option<Ipv4Addr>);
+
+impl fmt::Display for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Range(network, without) = self;
+        let (mut first, mut last) = (network.base() + 1, network.base() + network.hosts() - 1);
+        let without = without.map(Ipv4Addr::to_bits);
+        first += u32::from(without == Some(first));
+        last -= u32::from(without == Some(last));
+        write!(f, "{}-{}", Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(last))
+    }
+}
+
+fn parse(subnet: &str) -> Result<Ipv4Net> {
+    let (address, prefix) =
+        subnet.split_once('/').with_context(|| format!("--subnet {subnet} has no length: write A/LEN, as 10.88.0.0/20"))?;
+    let address: Ipv4Addr =
+        address.parse().with_context(|| format!("--subnet {subnet} is no IPv4 subnet: write A/LEN, as 10.88.0.0/20"))?;
+    let prefix = prefix.parse().ok().filter(|prefix| PREFIXES.contains(prefix));
+    let prefix = prefix
+        .with_context(|| format!("--subnet {subnet} cannot be: choose a length of {} to {}", PREFIXES.start(), PREFIXES.end()))?;
+    let base = Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> prefix));
+    if base != address {
+        bail!("--subnet {subnet} has bits beyond its length: write {base}/{prefix}");
+    }
+    if address.is_loopback()
+        || address.is_unspecified()
+        || address.is_link_local()
+        || address.to_bits() >= 0xe000_0000
+        || address.octets()[0] == 0
+    {
+        bail!("--subnet {subnet} is no unicast subnet: choose a private one, as 10.88.0.0/20");
+    }
+    Ok(Ipv4Net { address, prefix })
+}
+
+/// The first of 10.88.0.0/20, 10.89.0.0/20, ..., 172.16.0.0/20, ..., 192.168.0.0/20, ... that overlaps nothing in use.
+fn free(in_use: &[Ipv4Net], gateway: Option<Ipv4Addr>) -> Result<Ipv4Net> {
+    let tens = (88..=255).chain(0..88).map(|second| Ipv4Addr::new(10, second, 0, 0));
+    let others = (16..32).map(|second| Ipv4Addr::new(172, second, 0, 0));
+    let rest = (0..16).map(|third| Ipv4Addr::new(192, 168, third * 16, 0));
+    let mut nets = tens.chain(others).chain(rest).map(|address| Ipv4Net { address, prefix: PREFIX });
+    let fits = |net: &Ipv4Net| {
+        let host = gateway.map(|address| Ipv4Net { address, prefix: 32 });
+        host.is_none_or(|host| net.overlaps(&host)) && !in_use.iter().any(|used| net.overlaps(used))
+    };
+    nets.find(fits).with_context(|| match gateway {
+        Some(gateway) => format!("--gateway {gateway} is in no private subnet that is free: give --subnet too"),
+        None => "every private /20 is in use on this host: give --subnet".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(subnet: &str, gateway: Option<[u8; 4]>) -> Result<Network> {
+        Network::new(parse(subnet)?, gateway.map(Into::into))
+    }
+
+    #[test]
+    fn a_free_subnet_overlaps_nothing() {
+        let used = |nets: &[(&str, u8)]| -> Vec<Ipv4Net> {
+            nets.iter().map(|(address, prefix)| Ipv4Net { address: address.parse().unwrap(), prefix: *prefix }).collect()
+        };
+        let first = |nets: &[(&str, u8)]| free(&used(nets), None).unwrap().address.to_string();
+        assert_eq!(first(&[]), "10.88.0.0");
+        assert_eq!(first(&[("10.88.3.4", 32)]), "10.89.0.0");
+        assert_eq!(first(&[("10.0.0.0", 8)]), "172.16.0.0");
+        assert_eq!(first(&[("10.0.0.0", 8), ("172.16.0.0", 12), ("192.168.0.0", 24)]), "192.168.16.0");
+        assert!(free(&used(&[("0.0.0.0", 1), ("128.0.0.0", 1)]), None).is_err());
+        assert_eq!(free(&[], Some(Ipv4Addr::new(10, 90, 0, 1))).unwrap().address, Ipv4Addr::new(10, 90, 0, 0));
+    }
+
+    #[test]
+    fn addresses_of_a_network() {
+        let seed = network("10.10.1.0/24", Some([10, 10, 1, 254])).unwrap();
+        assert_eq!(seed.to_string(), "default (10.10.1.0/24)");
+        assert_eq!(seed.first_free(|_| false), Some(Ipv4Addr::new(10, 10, 1, 1)));
+        assert!(seed.check(Ipv4Addr::new(10, 10, 1, 253)).is_ok());
+        for (address, part) in [
+            ("10.10.1.254", "is the gateway's: choose 10.10.1.1-10.10.1.253"),
+            ("10.10.1.0", "is outside network default (10.10.1.0/24): choose 10.10.1.1-10.10.1.253"),
+            ("10.10.1.255", "outside"),
+            ("10.10.2.1", "outside"),
+        ] {
+            let error = seed.check(address.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let small = network("10.0.0.0/30", None).unwrap();
+        assert_eq!(small.first_free(|_| false), Some(Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(small.first_free(|_| true), None);
+    }
+
+    #[test]
+    fn bad_subnets() {
+        for subnet in [
+            "10.0.0.0",
+            "10.0.0.0/7",
+            "10.0.0.0/31",
+            "10.0.0.1/24",
+            "x/24",
+            "127.0.0.0/8",
+            "224.0.0.0/8",
+            "0.0.0.0/8",
+            "10.0.0.0/x",
+        ] {
+            let error = format!("{:#}", network(subnet, None).unwrap_err());
+            assert!(error.contains(subnet) && error.contains(": "), "{error}");
+        }
+        for gateway in [[10, 0, 1, 1], [10, 0, 0, 0], [10, 0, 0, 255]] {
+            let error = network("10.0.0.0/24", Some(gateway)).unwrap_err().to_string();
+            assert!(error.contains("choose 10.0.0.1-10.0.0.254"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Who is attached: names, namespaces, addresses, ports. No two containers share any of them.
+//!
+//! A container is *reserved* (its name and addresses are taken, the command line makes its interface), then *plugged* (it has a port), then
+//! *ready*. One that its command line abandons before it is ready is forgotten.
+use super::network::Network;
+use crate::api::types::{self, Kind, Lease, NsId, Reserve};
+use crate::settings;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
+use vswitch_switch::port::{Guard, PortConfig};
+use vswitch_switch::{PortId, UnicastMac};
+
+/// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
+const NAME_OCTETS: usize = 63;
+/// Names that mean something else in commands.
+const RESERVED: [&str; 2] = ["switch", "gateway"];
+
+/// Anything attached.
+#[derive(Debug)]
+pub struct Container {
+    pub name: String,
+    pub ns: NsId,
+    pub kind: Kind,
+    pub ip: Ipv4Addr,
+    pub mac: UnicastMac,
+    pub ifname: IfName,
+    pub mtu: u16,
+    pub config: PortConfig,
+    pub port: Option<PortId>,
+    pub ready: bool,
+}
+
+/// All containers.
+#[derive(Debug)]
+pub struct Registry {
+    pub network: Network,
+    containers: BTreeMap<String, Container>,
+    by_port: HashMap<PortId, String>,
+}
+
+impl Registry {
+    pub fn new(network: Network) -> Self {
+        Self { network, containers: BTreeMap::new(), by_port: HashMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.containers.len()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Container> {
+        self.containers.get(name)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Container> {
+        self.containers.get_mut(name)
+    }
+
+    /// The container of that name that has a port.
+    pub fn attached(&self, name: &str) -> Result<(&Container, PortId)> {
+        let container = self.get(name).and_then(|container| Some((container, container.port?)));
+        container.with_context(|| match self.len() {
+            0 => format!("nothing is attached as \"{name}\": \"vswitch attach\" first"),
+            _ => format!("nothing is attached as \"{name}\": \"vswitch show\" lists what is"),
+        })
+    }
+
+    pub fn by_ns(&self, ns: NsId) -> Option<&Container> {
+        self.containers.values().find(|container| container.ns == ns)
+    }
+
+    /// The name of what is behind a port.
+    pub fn port_name(&self, port: PortId) -> &str {
+        if port == PortId::GATEWAY { "gateway" } else { self.by_port.get(&port).map_or("-", String::as_str) }
+    }
+
+    /// Containers with a port, from after a name on.
+    pub fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&Container, PortId)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = name.map_or(Unbounded, Excluded);
+        self.containers.range::<str, _>((from, Unbounded)).filter_map(|(_, container)| Some((container, container.port?)))
+    }
+
+    /// Takes a name, a namespace and addresses.
+    pub fn reserve(&mut self, wanted: &Reserve) -> Result<Lease> {
+        check_name(&wanted.name)?;
+        let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
+        if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
+            bail!("--mtu {} cannot be set: choose {MTU_MIN} to {MTU_MAX}", wanted.mtu);
+        }
+        if let Some(other) = self.by_ns(wanted.ns) {
+            bail!("this namespace is already attached as {}: \"vswitch detach {}\" first", at(other), other.name);
+        }
+        if let Some(other) = self.get(&wanted.name) {
+            bail!("the name is taken by {}: pass --name, or \"vswitch detach {}\" first", at(other), other.name);
+        }
+        let ip = self.address(wanted.ip)?;
+        let mac = match &wanted.mac {
+            Some(mac) => mac.parse().map_err(|error| anyhow::anyhow!("--mac {mac}: {error}"))?,
+            None => UnicastMac::for_ipv4(ip.octets()),
+        };
+        let gateway = self.network.gateway();
+        if mac == gateway.mac {
+            bail!("--mac {mac} is the gateway's: choose another");
+        }
+        if let Some(other) = self.containers.values().find(|other| other.mac == mac) {
+            bail!("--mac {mac} is taken by {}: choose another", at(other));
+        }
+        let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
+        let config = settings::apply(&default, mac, &wanted.settings)?;
+        let (name, ns, kind, mtu) = (wanted.name.clone(), wanted.ns, wanted.kind, wanted.mtu);
+        let container = Container { name, ns, kind, ip, mac, ifname, mtu, config, port: None, ready: false };
+        self.containers.insert(wanted.name.clone(), container);
+        Ok(Lease {
+            ip,
+            prefix: self.network.prefix(),
+            mac: mac.to_string(),
+            gateway: gateway.address,
+            gateway_mac: gateway.mac.to_string(),
+        })
+    }
+
+    fn address(&self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+        let Some(ip) = wanted else {
+            let taken: std::collections::HashSet<Ipv4Addr> = self.containers.values().map(|container| container.ip).collect();
+            let free = self.network.first_free(|address| taken.contains(&address));
+            return free.with_context(|| {
+                format!("network {} has no address left: detach something, or choose a larger --subnet", self.network)
+            });
+        };
+        self.network.check(ip)?;
+        if let Some(other) = self.containers.values().find(|other| other.ip == ip) {
+            bail!("--ip {ip} is taken by {}: choose another, or leave it out", at(other));
+        }
+        Ok(ip)
+    }
+
+    /// Gives a reserved container its port.
+    pub fn plug(&mut self, name: &str, port: PortId) {
+        if let Some(container) = self.containers.get_mut(name) {
+            container.port = Some(port);
+            self.by_port.insert(port, name.into());
+        }
+    }
+
+    /// Forgets a container.
+    pub fn remove(&mut self, name: &str) -> Option<Container> {
+        let container = self.containers.remove(name)?;
+        if let Some(port) = container.port {
+            self.by_port.remove(&port);
+        }
+        Some(container)
+    }
+
+    /// A container as it is listed.
+    pub fn row(&self, container: &Container, port: PortId) -> types::Container {
+        types::Container {
+            name: container.name.clone(),
+            port: port.get(),
+            r#type: container.kind,
+            ip: container.ip,
+            prefix: self.network.prefix(),
+            mac: container.mac.to_string(),
+            ifname: container.ifname.to_string(),
+            mtu: container.mtu,
+            netns: container.ns.ino,
+            vlan: settings::vlans(&container.config.vlan),
+            settings: settings::describe(&container.config),
+        }
+    }
+}
+
+/// `"web" (port 1, 10.88.0.2)`.
+fn at(container: &Container) -> String {
+    match container.port {
+        Some(port) => format!("\"{}\" (port {port}, {})", container.name, container.ip),
+        None => format!("\"{}\" ({}, being attached)", container.name, container.ip),
+    }
+}
+
+/// Names are for people, shells and host names: letters, digits, and within them '.', '_' and '-'.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let shown: String = name.chars().take(NAME_OCTETS + 1).collect();
+    if name.len() > NAME_OCTETS || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+        bail!(
+            "{shown:?} cannot be a name: pass --name with 1 to {NAME_OCTETS} letters, digits, '.', '_' or '-', the first a letter or digit"
+        );
+    }
+    if RESERVED.contains(&name) {
+        bail!("\"{name}\" means the {name} itself: pass another --name");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry::new(Network::choose(Some("10.10.1.0/29"), Some(Ipv4Addr::new(10, 10, 1, 6))).unwrap())
+    }
+
+    fn wanted(name: &str, ino: u64) -> Reserve {
+        Reserve {
+            name: name.into(),
+            ns: NsId { dev: 4, ino },
+            kind: Kind::Tap,
+            ip: None,
+            mac: None,
+            mtu: 1_500,
+            ifname: "eth0".into(),
+            settings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_given_in_order_and_once() {
+        let mut registry = registry();
+        for (number, name) in ["a", "b", "c", "d", "e"].iter().enumerate() {
+            let lease = registry.reserve(&wanted(name, number as u64)).unwrap();
+            assert_eq!(lease.ip, Ipv4Addr::new(10, 10, 1, number as u8 + 1));
+            assert_eq!(lease.mac, format!("02:58:0a:0a:01:0{}", number + 1));
+        }
+        let full = registry.reserve(&wanted("f", 9)).unwrap_err().to_string();
+        assert!(full.contains("no address left"), "{full}");
+        registry.remove("b").unwrap();
+        assert_eq!(registry.reserve(&wanted("f", 9)).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2));
+    }
+
+    #[test]
+    fn what_is_taken_is_refused_with_who_has_it() {
+        let mut registry = registry();
+        registry.reserve(&wanted("web", 1)).unwrap();
+        registry.plug("web", PortId::new(1).unwrap());
+        let mut error = |change: &dyn Fn(&mut Reserve)| {
+            let mut wanted = wanted("db", 2);
+            change(&mut wanted);
+            registry.reserve(&wanted).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&|w| w.ns.ino = 1),
+            "this namespace is already attached as \"web\" (port 1, 10.10.1.1): \"vswitch detach web\" first"
+        );
+        assert!(error(&|w| w.name = "web".into()).contains("the name is taken by \"web\" (port 1, 10.10.1.1): pass --name"));
+        assert!(error(&|w| w.ip = Some(Ipv4Addr::new(10, 10, 1, 1))).contains("--ip 10.10.1.1 is taken by \"web\""));
+        assert!(error(&|w| w.mac = Some("02:58:0a:0a:01:01".into())).contains("is taken by \"web\""));
+        assert!(error(&|w| w.mac = Some("02:58:0a:0a:01:06".into())).contains("is the gateway's"));
+        assert!(error(&|w| w.mac = Some("01:00:5e:00:00:01".into())).contains("not one station's"));
+        assert!(error(&|w| w.mtu = 67).contains("choose 68 to 65521"));
+        assert!(error(&|w| w.ifname = "a/b".into()).contains("--ifname"));
+        assert!(error(&|w| w.settings = vec!["vlan=5000".into()]).contains("cannot set vlan=5000"));
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn odd_names() {
+        let long = "n".repeat(64);
+        for name in ["", "-a", ".a", "a b", "a/b", "a\n", "ü", "switch", "gateway", long.as_str()] {
+            let error = check_name(name).unwrap_err().to_string();
+            assert!(error.contains("--name") && !error.contains('\n'), "{error}");
+        }
+        for name in ["a", "1", "web-1.example_2", &"n".repeat(63)] {
+            check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn pages_go_on_after_a_name() {
+        let mut registry = registry();
+        for (number, name) in ["a", "b", "c"].iter().enumerate() {
+            registry.reserve(&wanted(name, number as u64)).unwrap();
+        }
+        registry.plug("a", PortId::new(3).unwrap());
+        registry.plug("c", PortId::new(1).unwrap());
+        let names = |after| registry.after(after).map(|(container, _)| container.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(None), ["a", "c"]);
+        assert_eq!(names(Some("a")), ["c"]);
+        assert_eq!(registry.port_name(PortId::new(1).unwrap()), "c");
+        assert!(registry.attached("b").unwrap_err().to_string().contains("nothing is attached as \"b\""));
+    }
+}

@@ -1,0 +1,336 @@
+//! What the daemon does for each request. A result is answered at once, but for detach and the end of a mirror, which wait for the kernel.
+use super::{CLOSE_PATIENCE, Daemon, Session};
+use crate::api::server::{ConnectionId, PATIENCE};
+use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reserve, Verb, WatchKind};
+use crate::settings;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use vswitch_io::counters::PortStats;
+use vswitch_io::netns::{self, Watch};
+use vswitch_io::port::Port;
+use vswitch_io::worker::MirrorError;
+use vswitch_switch::fdb::FdbError;
+use vswitch_switch::switch::PortError;
+use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
+
+/// How long the command line may take between two steps of attach.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Success with nothing to say.
+pub fn done() -> Result<Value> {
+    Ok(Value::Null)
+}
+
+fn value(of: impl serde::Serialize) -> Result<Value> {
+    Ok(serde_json::to_value(of)?)
+}
+
+impl Daemon {
+    /// Answers a request, now or later.
+    pub(super) fn handle(&mut self, id: ConnectionId, verb: Verb, fds: Vec<OwnedFd>) {
+        let result = match verb {
+            Verb::Attach(wanted) => self.attach(id, &wanted),
+            Verb::Plug { kind, mask, watch } => self.plug(id, kind, mask, watch, fds),
+            Verb::Ready => self.ready(id),
+            Verb::Detach { name, ns } => match self.detach(id, &name, ns) {
+                Ok(true) => done(),
+                Ok(false) => return,
+                Err(error) => Err(error),
+            },
+            Verb::Set { name, settings } => self.set(&name, &settings),
+            Verb::Fdb { cursor } => self.fdb(cursor),
+            Verb::FdbAdd { vlan, mac, name } => self.fdb_add(vlan, &mac, &name),
+            Verb::FdbDel { vlan, mac } => self.fdb_del(vlan, &mac),
+            Verb::FdbFlush { name } => self.fdb_flush(name.as_deref()),
+            Verb::Mirror { name } => self.mirror(id, &name, fds),
+            Verb::MirrorEnd => match self.mirror_end(id) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
+            Verb::Info => self.info(),
+            Verb::Containers { after } => self.containers(after.as_deref()),
+            Verb::Stats => self.stats(),
+            Verb::Ports { from } => self.ports(from),
+            Verb::Down => {
+                self.running = false;
+                done()
+            }
+        };
+        self.answer(id, result);
+    }
+
+    fn attach(&mut self, id: ConnectionId, wanted: &Reserve) -> Result<Value> {
+        if self.sessions.contains_key(&id) {
+            bail!("this connection is in the middle of something: open another");
+        }
+        let lease = self.registry.reserve(wanted)?;
+        self.sessions.insert(id, Session::Attaching { name: wanted.name.clone() });
+        self.server.set_patience(id, Some(ATTACH_PATIENCE));
+        value(lease)
+    }
+
+    /// The name that this connection attaches.
+    fn attaching(&self, id: ConnectionId) -> Result<String> {
+        match self.sessions.get(&id) {
+            Some(Session::Attaching { name }) => Ok(name.clone()),
+            Some(Session::Detaching { .. } | Session::Mirroring { .. }) | None => {
+                bail!("nothing is being attached on this connection, or its namespace went away meanwhile: attach again")
+            }
+        }
+    }
+
+    fn plug(&mut self, id: ConnectionId, kind: Kind, mask: u32, watch: WatchKind, fds: Vec<OwnedFd>) -> Result<Value> {
+        let name = self.attaching(id)?;
+        let container = self.registry.get(&name).context("it was detached meanwhile: attach again")?;
+        if container.port.is_some() || container.kind != kind {
+            bail!("{name} has a port, or was reserved for another kind: attach again");
+        }
+        let [port, watched] = <[OwnedFd; 2]>::try_from(fds)
+            .map_err(|fds| anyhow!("{} file descriptors with a port: send the port's and the watch's", fds.len()))?;
+        let port = match kind {
+            Kind::Tap => Port::tap(port, mask),
+            Kind::Veth => Port::packet(port),
+        };
+        let port = port
+            .map_err(|error| anyhow!("the port's file descriptor is not what it should be ({error}): attach with this version"))?;
+        let ns = netns::NsId { dev: container.ns.dev, ino: container.ns.ino };
+        let kind = match watch {
+            WatchKind::Process => netns::WatchKind::Process,
+            WatchKind::Name { dir, file } if dir.is_absolute() => netns::WatchKind::Name { dir, file, id: ns },
+            WatchKind::Name { dir, .. } => bail!("{} is no absolute path: attach with this version", dir.display()),
+        };
+        let watch = Watch { fd: watched, kind };
+        if !watch.fd_fits() {
+            bail!("the watch's file descriptor is not what it should be: attach with this version");
+        }
+        let (config, mtu) = (container.config.clone(), container.mtu);
+        let port = self.worker.add_port(port, config, mtu)?.map_err(|error| port_error(error, &name))?;
+        // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
+        self.fetch_news();
+        self.registry.plug(&name, port);
+        if self.watches.add(self.poll.registry(), &name, watch).context("cannot watch the namespace: attach again")? {
+            self.forget(&name, "its namespace is gone");
+            bail!("the namespace went away meanwhile: make it again and attach it");
+        }
+        value(Plugged { port: port.get() })
+    }
+
+    fn ready(&mut self, id: ConnectionId) -> Result<Value> {
+        let name = self.attaching(id)?;
+        let container = self.registry.get_mut(&name).filter(|container| container.port.is_some());
+        let container = container.context("it has no port yet: plug one in first")?;
+        container.ready = true;
+        let (ip, port) = (container.ip, container.port.unwrap_or(PortId::GATEWAY));
+        tracing::info!("{name} (port {port}, {ip}) attached");
+        self.sessions.remove(&id);
+        self.server.set_patience(id, Some(PATIENCE));
+        done()
+    }
+
+    /// True when it is done, false when it will be answered.
+    fn detach(&mut self, id: ConnectionId, name: &str, ns: Option<NsId>) -> Result<bool> {
+        if self.sessions.contains_key(&id) {
+            bail!("this connection is in the middle of something: open another");
+        }
+        let by_name = self.registry.get(name);
+        let name = match by_name.or_else(|| self.registry.by_ns(ns?)) {
+            Some(container) if container.ready => container.name.clone(),
+            Some(container) => bail!("{} is being attached: wait for it", container.name),
+            None => return self.registry.attached(name).map(|_| true),
+        };
+        match self.forget(&name, "asked to") {
+            None => Ok(true),
+            Some(ticket) => {
+                self.sessions.insert(id, Session::Detaching { ticket, until: Instant::now() + CLOSE_PATIENCE });
+                Ok(false)
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, wanted: &[String]) -> Result<Value> {
+        if name == "switch" {
+            let (ageing, group_forward) = settings::of_switch(wanted)?;
+            self.worker.set_switch(ageing, group_forward)?;
+            return done();
+        }
+        let (container, port) = self.registry.attached(name)?;
+        let config = settings::apply(&container.config, container.mac, wanted)?;
+        self.worker.set_port(port, config.clone(), container.mtu)?.map_err(|error| port_error(error, name))?;
+        if let Some(container) = self.registry.get_mut(name) {
+            container.config = config;
+        }
+        done()
+    }
+
+    fn fdb(&self, cursor: u32) -> Result<Value> {
+        let (rows, next) = self.worker.fdb_page(cursor)?;
+        let entry = |row: &vswitch_switch::fdb::FdbRow| FdbEntry {
+            vlan: row.vid.get(),
+            mac: row.mac.to_string(),
+            port: row.port.get(),
+            name: self.registry.port_name(row.port).into(),
+            r#static: row.is_static,
+            age: row.age.as_secs(),
+        };
+        value(Page { rows: rows.iter().map(entry).collect(), next })
+    }
+
+    fn fdb_add(&self, vlan: u16, mac: &str, name: &str) -> Result<Value> {
+        let (vid, mac) = vlan_and_mac(vlan, mac)?;
+        let (container, port) = self.registry.attached(name)?;
+        if !container.config.vlan.carries(vid) {
+            bail!("{name} is not in VLAN {vid}: give one of its own with --vlan, or \"vswitch set {name} vlan={vid}\" first");
+        }
+        self.worker.fdb_add(vid, mac, port)?.map_err(|error| match error {
+            FdbError::Full => {
+                anyhow!("the table is full of entries made by hand: \"vswitch fdb del\" some, or \"vswitch up --fdb-limit\"")
+            }
+        })?;
+        done()
+    }
+
+    fn fdb_del(&self, vlan: u16, mac: &str) -> Result<Value> {
+        let (vid, mac) = vlan_and_mac(vlan, mac)?;
+        if !self.worker.fdb_del(vid, mac)? {
+            bail!("{mac} is not known in VLAN {vid}: \"vswitch fdb\" lists what is");
+        }
+        done()
+    }
+
+    fn fdb_flush(&self, name: Option<&str>) -> Result<Value> {
+        let port = name.map(|name| self.registry.attached(name).map(|(_, port)| port)).transpose()?;
+        value(self.worker.fdb_flush(port)?)
+    }
+
+    fn mirror(&mut self, id: ConnectionId, name: &str, mut fds: Vec<OwnedFd>) -> Result<Value> {
+        if self.sessions.contains_key(&id) {
+            bail!("this connection is in the middle of something: open another");
+        }
+        let (_, port) = self.registry.attached(name)?;
+        let (Some(file), true) = (fds.pop(), fds.is_empty()) else {
+            bail!("a mirror needs one file descriptor, to write to");
+        };
+        let ticket = self.worker.start_mirror(port, file)?.map_err(|error| match error {
+            MirrorError::Port => anyhow!("{name} is mirrored already: end that mirror first (interrupt it)"),
+            MirrorError::TooMany => anyhow!("too many mirrors run: end one first"),
+        })?;
+        self.sessions.insert(id, Session::Mirroring { ticket, port, name: name.into() });
+        self.server.set_patience(id, None);
+        done()
+    }
+
+    fn mirror_end(&mut self, id: ConnectionId) -> Result<()> {
+        match self.sessions.get(&id) {
+            Some(Session::Mirroring { port, name, .. }) => {
+                tracing::info!("mirror of {name} ends");
+                Ok(self.worker.end_mirror(*port)?)
+            }
+            Some(Session::Attaching { .. } | Session::Detaching { .. }) | None => {
+                bail!("no mirror runs on this connection: start one")
+            }
+        }
+    }
+
+    fn info(&self) -> Result<Value> {
+        let (stats, network) = (self.worker.stats()?, &self.registry.network);
+        value(Info {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            owner: self.facts.owner,
+            uid: self.facts.uid,
+            socket: self.facts.socket.clone(),
+            network: network.to_string(),
+            gateway: network.gateway().address,
+            gateway_mac: network.gateway().mac.to_string(),
+            uplink: "none".into(),
+            uptime: self.facts.started.elapsed().as_secs(),
+            containers: u32::try_from(self.registry.after(None).count()).unwrap_or(u32::MAX),
+            fdb_entries: stats.fdb_entries,
+            fdb_capacity: stats.fdb_capacity,
+            ageing: stats.ageing.as_secs(),
+            group_forward: settings::group_list(stats.group_forward),
+            confinement: self.facts.confinement.clone(),
+        })
+    }
+
+    fn containers(&self, after: Option<&str>) -> Result<Value> {
+        let rows: Vec<_> =
+            self.registry.after(after).take(PAGE_ROWS).map(|(container, port)| self.registry.row(container, port)).collect();
+        let next = rows.last().filter(|_| rows.len() == PAGE_ROWS).map(|row| row.name.clone());
+        value(Page { rows, next })
+    }
+
+    fn stats(&self) -> Result<Value> {
+        let stats = self.worker.stats()?;
+        let accounts = stats.accounts;
+        let drop = |reason: &DropReason| types::Drop {
+            reason: reason.name().into(),
+            frames: stats.drops.get(*reason),
+            explanation: reason.explain().into(),
+        };
+        value(types::Stats {
+            rx: accounts.rx,
+            generated: accounts.generated,
+            copied: accounts.copied,
+            tx: accounts.tx,
+            consumed: accounts.consumed,
+            held: accounts.held,
+            dropped: accounts.dropped,
+            balanced: accounts.balanced(),
+            drops: DropReason::ALL.iter().map(drop).collect(),
+            kernel_drops: stats.ports.iter().map(|(_, port)| port.kernel_drops).sum(),
+            fdb_entries: stats.fdb_entries,
+            fdb_capacity: stats.fdb_capacity,
+            fdb_evicted: stats.fdb_evicted,
+            events_lost: stats.events_lost,
+        })
+    }
+
+    fn ports(&self, from: u16) -> Result<Value> {
+        let stats = self.worker.stats()?;
+        let mut ports = stats.ports.iter().filter(|(id, _)| id.get() >= from);
+        let rows: Vec<_> = ports.by_ref().take(PAGE_ROWS).map(|(id, stats)| self.port_row(*id, stats)).collect();
+        value(Page { rows, next: ports.next().map(|(id, _)| id.get()) })
+    }
+
+    fn port_row(&self, id: PortId, stats: &PortStats) -> types::Port {
+        let counters = &stats.counters;
+        types::Port {
+            port: id.get(),
+            name: self.registry.port_name(id).into(),
+            r#type: stats.kind.into(),
+            mtu: stats.mtu,
+            offload: stats.offload,
+            rx_frames: counters.rx_frames,
+            rx_bytes: counters.rx_bytes,
+            tx_frames: counters.tx_frames,
+            tx_bytes: counters.tx_bytes,
+            dropped: counters.drops.total(),
+            drops: by_reason(&counters.drops),
+            kernel_drops: stats.kernel_drops,
+            fdb_entries: stats.fdb_entries,
+            blocked: stats.blocked,
+        }
+    }
+}
+
+fn by_reason(drops: &DropCounts) -> std::collections::BTreeMap<String, u64> {
+    let counted = DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), drops.get(*reason)));
+    counted.filter(|(_, frames)| *frames > 0).collect()
+}
+
+fn vlan_and_mac(vlan: u16, mac: &str) -> Result<(Vid, Mac)> {
+    let vid = Vid::new(vlan).with_context(|| format!("VLAN {vlan} cannot be: choose 1 to 4094"))?;
+    let mac = mac.parse().map_err(|error| anyhow!("{mac}: {error}"))?;
+    Ok((vid, mac))
+}
+
+fn port_error(error: PortError, name: &str) -> anyhow::Error {
+    match error {
+        PortError::NoPort => anyhow!("every port is taken: detach something first"),
+        PortError::Number => anyhow!("{name} went away meanwhile: attach it again"),
+        PortError::MacTaken(mac) => anyhow!("{mac} belongs to another port: choose another --mac, or leave the guard off"),
+    }
+}

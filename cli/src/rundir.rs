@@ -1,0 +1,168 @@
+//! The run directory: control socket, lock and log of one user's daemon.
+//!
+//! `VSWITCH_RUN_DIR`, else /run/vswitch for root, else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
+//! that is checked for owner and links. A daemon that root starts runs as another user, whom the directory is given to: so it is never
+//! one that holds anything else.
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use vswitch_io::privilege::Identity;
+
+/// Where root's is.
+pub const SYSTEM: &str = "/run/vswitch";
+const SOCKET: &str = "control.sock";
+const LOCK: &str = "lock";
+const LOG: &str = "log";
+const OLD_LOG: &str = "log.old";
+
+/// How often the lock is tried that others remove meanwhile.
+const LOCK_TRIES: usize = 8;
+
+/// Files that are ours in there.
+const OURS: [&str; 4] = [SOCKET, LOCK, LOG, OLD_LOG];
+
+/// The user's run directory.
+#[derive(Clone, Debug)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// Where it is; makes nothing.
+    pub fn of_user() -> Self {
+        let uid = nix::unistd::geteuid().as_raw();
+        let usable = |dir: PathBuf| dir.is_dir().then(|| dir.join("vswitch"));
+        Self(if let Some(dir) = std::env::var_os("VSWITCH_RUN_DIR") {
+            std::path::absolute(&dir).unwrap_or_else(|_| dir.into())
+        } else if uid == 0 {
+            SYSTEM.into()
+        } else {
+            std::env::var_os("XDG_RUNTIME_DIR")
+                .and_then(|dir| usable(dir.into()))
+                .or_else(|| usable(format!("/run/user/{uid}").into()))
+                .unwrap_or_else(|| format!("/tmp/vswitch-{uid}").into())
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.join(SOCKET)
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.0.join(LOG)
+    }
+
+    pub fn old_log(&self) -> PathBuf {
+        self.0.join(OLD_LOG)
+    }
+
+    /// Makes it, or checks that what is there is ours alone, and gives it to `service`.
+    pub fn prepare(&self, service: Option<Identity>) -> Result<()> {
+        let remedy = "choose an empty directory of your own with VSWITCH_RUN_DIR";
+        match DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => bail!("cannot make {} ({error}): {remedy}", self.0.display()),
+            Ok(()) | Err(_) => {}
+        }
+        let meta = std::fs::symlink_metadata(&self.0)?;
+        let own = nix::unistd::geteuid().as_raw();
+        let owners = [Some(own), service.map(|service| service.uid)];
+        if !meta.is_dir() || !owners.contains(&Some(meta.uid())) || meta.mode() & 0o022 != 0 {
+            bail!("{} is not a directory of yours that only you can write to: {remedy}", self.0.display());
+        }
+        for entry in std::fs::read_dir(&self.0)? {
+            let name = entry?.file_name();
+            if !OURS.iter().any(|ours| name == OsStr::new(ours)) {
+                bail!("{} holds {} too: {remedy}", self.0.display(), name.display());
+            }
+        }
+        if let Some(service) = service {
+            std::os::unix::fs::chown(&self.0, Some(service.uid), Some(service.gid))?;
+            // Others may see that root's daemon runs; the socket lets nobody in.
+            std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lock that one daemon holds, or says who holds it. The file says the holder's PID.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        let path = self.0.join(LOCK);
+        let options = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+        };
+        for _ in 0..LOCK_TRIES {
+            let file = options().with_context(|| format!("cannot open {}: remove it", path.display()))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // A "down" that ends just now may have removed the file between the two calls.
+                Ok(lock) if std::fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
+                    lock.set_len(0)?;
+                    writeln!(&*lock, "{}", std::process::id())?;
+                    return Ok(lock);
+                }
+                Ok(_) => {}
+                Err((mut file, _)) => {
+                    let mut pid = String::new();
+                    let _ = file.read_to_string(&mut pid);
+                    bail!("one runs already (pid {}): \"vswitch down\" first, or use it", pid.trim());
+                }
+            }
+        }
+        bail!("{} is replaced again and again: see what else starts or ends vswitch", path.display());
+    }
+
+    /// Whether a daemon holds the lock.
+    pub fn is_locked(&self) -> bool {
+        let file = File::options().read(true).open(self.0.join(LOCK));
+        file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
+    }
+
+    /// Binds the control socket in place of one that a killed daemon left. Only for the holder of the lock.
+    pub fn bind(&self, service: Option<Identity>) -> Result<UnixListener> {
+        let path = self.socket();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => bail!("cannot remove {} ({error}): remove it", path.display()),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path).with_context(|| {
+            format!("cannot make {}: choose a shorter VSWITCH_RUN_DIR (a socket's path has at most 107 bytes)", path.display())
+        })?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        if let Some(service) = service {
+            std::os::unix::fs::chown(&path, Some(service.uid), Some(service.gid))?;
+        }
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    /// Opens the log for appending, and gives it to `service`.
+    pub fn open_log(&self, service: Option<Identity>) -> Result<File> {
+        let path = self.log();
+        let file = File::options().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let file = file.with_context(|| format!("cannot open {}: remove it", path.display()))?;
+        if let Some(service) = service {
+            std::os::unix::fs::fchown(&file, Some(service.uid), Some(service.gid))?;
+        }
+        Ok(file)
+    }
+
+    /// Removes all that a daemon leaves, and the directory.
+    pub fn remove(&self) {
+        for name in OURS {
+            let _ = std::fs::remove_file(self.0.join(name));
+        }
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}

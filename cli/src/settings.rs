@@ -1,0 +1,238 @@
+//! KEY=VALUE, as `set` takes it and `show --json` gives it: the one road by which a port's configuration changes.
+use anyhow::{Context, Result, anyhow, bail};
+use std::time::Duration;
+use vswitch_switch::port::{Guard, PortConfig};
+use vswitch_switch::switch::NEVER_FORWARDED;
+use vswitch_switch::{Tpid, UnicastMac, VlanMode};
+
+/// What a port can be set to.
+const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
+storm-broadcast, storm-multicast, storm-unknown, fdb-limit";
+/// What the switch can be set to.
+const SWITCH_KEYS: &str = "ageing, group-forward";
+/// Seconds of ageing at the most (802.1Q table 8-6).
+pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
+/// Addresses of one port at the most.
+const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
+
+fn on_off(value: &str) -> Result<bool> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => bail!("write on or off"),
+    }
+}
+
+const fn word(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn rate(value: &str) -> Result<Option<u32>> {
+    let limit = vswitch_switch::storm::MAX_COPIES_PER_SECOND;
+    match value {
+        "off" => Ok(None),
+        _ => match value.parse() {
+            Ok(rate) if rate <= limit => Ok(Some(rate)),
+            Ok(_) | Err(_) => bail!("write copies a second, 0 to {limit}, or off"),
+        },
+    }
+}
+
+fn split(setting: &str) -> Result<(&str, &str)> {
+    setting.split_once('=').ok_or_else(|| anyhow!("\"{setting}\" is no setting: write KEY=VALUE"))
+}
+
+/// `config` with all settings applied; or an error, and none is.
+pub fn apply(config: &PortConfig, mac: UnicastMac, settings: &[String]) -> Result<PortConfig> {
+    let mut config = config.clone();
+    for setting in settings {
+        let (key, value) = split(setting)?;
+        apply_one(&mut config, mac, key, value).with_context(|| format!("cannot set {setting}"))?;
+    }
+    if let VlanMode::Trunk { allowed, native: None } = &config.vlan
+        && allowed.is_empty()
+    {
+        bail!("a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port");
+    }
+    Ok(config)
+}
+
+fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -> Result<()> {
+    match key {
+        "vlan" => config.vlan = VlanMode::Access(value.parse()?),
+        "trunk" => {
+            let native = match &config.vlan {
+                VlanMode::Trunk { native, .. } => *native,
+                VlanMode::Access(_) => None,
+            };
+            config.vlan = VlanMode::Trunk { allowed: value.parse()?, native };
+        }
+        "native" => match &mut config.vlan {
+            VlanMode::Trunk { native, .. } => *native = if value == "off" { None } else { Some(value.parse()?) },
+            VlanMode::Access(_) => bail!("the port is no trunk: write trunk=LIST first"),
+        },
+        "tpid" => {
+            config.tpid = match value {
+                "802.1q" => Tpid::Dot1q,
+                "802.1ad" => Tpid::Dot1ad,
+                _ => bail!("write 802.1q or 802.1ad"),
+            }
+        }
+        "isolated" => config.group = u8::from(on_off(value)?),
+        "group" => config.group = value.parse().context("write 0 (none) to 255")?,
+        "guard" => config.guard = if on_off(value)? { Guard::Bound(mac) } else { Guard::Off },
+        "hairpin" => config.hairpin = on_off(value)?,
+        "learn" => config.learn = on_off(value)?,
+        "flood-unknown" => config.flood.unknown = on_off(value)?,
+        "flood-broadcast" => config.flood.broadcast = on_off(value)?,
+        "flood-multicast" => config.flood.multicast = on_off(value)?,
+        "storm-broadcast" => config.storm.broadcast = rate(value)?,
+        "storm-multicast" => config.storm.multicast = rate(value)?,
+        "storm-unknown" => config.storm.unknown = rate(value)?,
+        "fdb-limit" => {
+            let limit = value.parse().ok().filter(|limit| FDB_LIMIT.contains(limit));
+            config.fdb_limit = limit.with_context(|| format!("write {} to {}", FDB_LIMIT.start(), FDB_LIMIT.end()))?;
+        }
+        _ => bail!("there is no such key: choose of {KEYS}"),
+    }
+    Ok(())
+}
+
+/// All settings of a port, as [`apply`] takes them.
+pub fn describe(config: &PortConfig) -> Vec<String> {
+    let mut settings = Vec::new();
+    match &config.vlan {
+        VlanMode::Access(vid) => settings.push(format!("vlan={vid}")),
+        VlanMode::Trunk { allowed, native } => {
+            settings.push(format!("trunk={allowed}"));
+            settings.push(native.map_or_else(|| "native=off".into(), |vid| format!("native={vid}")));
+        }
+    }
+    let tpid = match config.tpid {
+        Tpid::Dot1q => "802.1q",
+        Tpid::Dot1ad => "802.1ad",
+    };
+    let rate = |rate: Option<u32>| rate.map_or_else(|| "off".into(), |rate| rate.to_string());
+    settings.extend([
+        format!("tpid={tpid}"),
+        format!("group={}", config.group),
+        format!("guard={}", word(config.guard != Guard::Off)),
+        format!("hairpin={}", word(config.hairpin)),
+        format!("learn={}", word(config.learn)),
+        format!("flood-unknown={}", word(config.flood.unknown)),
+        format!("flood-broadcast={}", word(config.flood.broadcast)),
+        format!("flood-multicast={}", word(config.flood.multicast)),
+        format!("storm-broadcast={}", rate(config.storm.broadcast)),
+        format!("storm-multicast={}", rate(config.storm.multicast)),
+        format!("storm-unknown={}", rate(config.storm.unknown)),
+        format!("fdb-limit={}", config.fdb_limit),
+    ]);
+    settings
+}
+
+/// A port's VLANs for people: `10`, or `10,20 native 1`.
+pub fn vlans(vlan: &VlanMode) -> String {
+    match vlan {
+        VlanMode::Access(vid) => vid.to_string(),
+        VlanMode::Trunk { allowed, native: None } => format!("trunk {allowed}"),
+        VlanMode::Trunk { allowed, native: Some(native) } if allowed.is_empty() => format!("trunk native {native}"),
+        VlanMode::Trunk { allowed, native: Some(native) } => format!("trunk {allowed} native {native}"),
+    }
+}
+
+/// Settings of the switch: ageing, and the mask of reserved group addresses let through.
+pub fn of_switch(settings: &[String]) -> Result<(Option<Duration>, Option<u16>)> {
+    let (mut ageing, mut forward) = (None, None);
+    for setting in settings {
+        let (key, value) = split(setting)?;
+        match key {
+            "ageing" => {
+                let seconds = value.parse().ok().filter(|seconds| AGEING.contains(seconds));
+                let seconds =
+                    seconds.with_context(|| format!("cannot set {setting}: write {} to {} s", AGEING.start(), AGEING.end()))?;
+                ageing = Some(Duration::from_secs(seconds));
+            }
+            "group-forward" => forward = Some(group_mask(value).with_context(|| format!("cannot set {setting}"))?),
+            _ => bail!("the switch has no key \"{key}\": choose of {SWITCH_KEYS}"),
+        }
+    }
+    Ok((ageing, forward))
+}
+
+/// Reserved group addresses by their last digit, "0,2,14" or "off", as a mask (L01).
+pub fn group_mask(list: &str) -> Result<u16> {
+    let mut mask = 0;
+    if list != "off" {
+        for number in list.split(',') {
+            match number.parse::<u16>() {
+                Ok(number) if number < 16 && NEVER_FORWARDED & 1 << number == 0 => mask |= 1 << number,
+                Ok(1) => bail!("01-80-C2-00-00-01 (PAUSE) is for one link and never forwarded: leave 1 out"),
+                Ok(_) | Err(_) => bail!("write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14"),
+            }
+        }
+    }
+    Ok(mask)
+}
+
+/// The list that [`group_mask`] reads.
+pub fn group_list(mask: u16) -> String {
+    let list: Vec<String> = (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| bit.to_string()).collect();
+    if list.is_empty() { "off".into() } else { list.join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(config: &PortConfig, settings: &str) -> Result<PortConfig> {
+        let settings: Vec<String> = settings.split_whitespace().map(Into::into).collect();
+        apply(config, UnicastMac::for_ipv4([10, 88, 0, 2]), &settings)
+    }
+
+    #[test]
+    fn what_is_described_is_what_was_set() {
+        for settings in [
+            "",
+            "vlan=10 isolated=on guard=on",
+            "trunk=10,20-29 native=5 tpid=802.1ad hairpin=on learn=off group=7",
+            "trunk=10,20 native=off flood-unknown=off flood-broadcast=off flood-multicast=off",
+            "storm-broadcast=off storm-multicast=0 storm-unknown=100 fdb-limit=1",
+        ] {
+            let config = set(&PortConfig::default(), settings).unwrap();
+            let again = apply(&PortConfig::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();
+            assert_eq!(config, again, "{settings}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_set_says_why() {
+        for (settings, part) in [
+            ("vlan", "KEY=VALUE"),
+            ("vlan=0", "cannot set vlan=0"),
+            ("vlan=4095", "cannot set vlan=4095"),
+            ("trunk=", "trunk"),
+            ("native=10", "no trunk"),
+            ("native=off", "no trunk"),
+            ("group=256", "255"),
+            ("guard=maybe", "on or off"),
+            ("storm-broadcast=-1", "copies a second"),
+            ("fdb-limit=0", "write 1 to"),
+            ("colour=blue", "no such key"),
+        ] {
+            let error = format!("{:#}", set(&PortConfig::default(), settings).unwrap_err());
+            assert!(error.contains(part) && !error.contains('\n'), "{settings}: {error}");
+        }
+    }
+
+    #[test]
+    fn of_the_switch() {
+        let of = |settings: &str| of_switch(&[settings.into()]);
+        assert_eq!(of("ageing=10").unwrap(), (Some(Duration::from_secs(10)), None));
+        assert_eq!(of("group-forward=0,2,14").unwrap(), (None, Some(0x4005)));
+        assert_eq!(of("group-forward=off").unwrap(), (None, Some(0)));
+        assert_eq!(group_list(0x4005), "0,2,14");
+        for settings in ["ageing=9", "ageing=x", "group-forward=1", "group-forward=16", "group-forward=", "mtu=1"] {
+            assert!(of(settings).is_err(), "{settings}");
+        }
+    }
+}
