@@ -47,6 +47,11 @@ impl RunDir {
         })
     }
 
+    /// One somewhere else.
+    pub const fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -35,7 +35,11 @@ pub struct Client {
 impl Client {
     /// The user's daemon, if it runs.
     pub fn connect() -> Result<Self> {
-        let dir = RunDir::of_user();
+        Self::connect_to(&RunDir::of_user())
+    }
+
+    /// The daemon of a run directory, if it runs.
+    pub fn connect_to(dir: &RunDir) -> Result<Self> {
         match UnixStream::connect(dir.socket()) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;

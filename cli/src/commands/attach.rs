@@ -11,7 +11,7 @@ use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_switch::UnicastMac;
 
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
-const TAP_QUEUE_FRAMES: u32 = 256;
+pub const TAP_QUEUE_FRAMES: u32 = 256;
 
 pub fn run(args: &Attach) -> Result<()> {
     let namespace = Namespace::open(&NsSpec::parse(&args.ns)?)?;

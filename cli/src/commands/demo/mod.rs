@@ -1,7 +1,118 @@
+//! `demo`: shows what vswitch does, in namespaces of its own, and cleans up. Every line after a `$` is what was run, and can be retyped.
+//!
+//! It is a script: steps run in turn, each a program like any user's, their output shown. Namespaces are held by `sleep`, so they need no
+//! name, no root and end by themselves should the demo be killed. Whatever way it ends, [`Stage`] takes everything down again.
+mod stage;
 pub mod traffic;
-pub fn run(_: &crate::args::Demo) -> anyhow::Result<()> {
-    Ok(())
+
+use super::{ports, stats};
+use crate::api::client;
+use crate::api::types::{Stats, Verb};
+use crate::args::Demo;
+use crate::print;
+use anyhow::{Context, Result, anyhow, bail};
+use stage::{Holder, Stage};
+use std::net::Ipv4Addr;
+use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions};
+use vswitch_io::netns::{Namespace, NsSpec};
+use vswitch_switch::UnicastMac;
+
+/// The two ends of the bare copy loop.
+const RELAY: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 255, 255, 1), Ipv4Addr::new(10, 255, 255, 2)];
+const RELAY_PREFIX: u8 = 30;
+/// What [`relay`] says once it runs.
+const RELAYING: &str = "relaying";
+
+pub fn run(args: &Demo) -> Result<()> {
+    let mut stage = Stage::new()?;
+    let result = play(&mut stage, args.seconds);
+    let left = stage.clear();
+    result?;
+    left?;
+    print::out("cleaned up: no interface, namespace, process or file is left. Install: cargo install --path cli\n")
 }
-pub fn relay(_: &str, _: &str) -> anyhow::Result<()> {
-    Ok(())
+
+fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
+    let kernel = nix::sys::utsname::uname().map_or_else(|_| "?".into(), |name| name.release().to_string_lossy().into_owned());
+    let (user, root) = (client::user_name(), if stage.is_root() { "" } else { ", no root" });
+    print::out(&format!("vswitch {} | Linux {kernel} | user {user}{root} | undone at the end\n", env!("CARGO_PKG_VERSION")))?;
+    stage.say_environment()?;
+
+    print::out("[1/4] two containers on one switch\n")?;
+    let web = container(stage, "web")?;
+    let client = container(stage, "client")?;
+    let address = address_of(stage, "web")?.to_string();
+
+    print::out("[2/4] the switch learns\n")?;
+    let pinged = if stage::is_installed("ping") {
+        stage.inside(&client, &["ping", "-c3", "-i0.2", &address])?
+    } else {
+        stage.inside(&client, &["vswitch", "demo-ping", &address])?
+    };
+    let lines: Vec<&str> = pinged.lines().collect();
+    stage.show(&lines.get(lines.len().saturating_sub(2)..).unwrap_or_default().join("\n"))?;
+    let fdb = stage.run(&["vswitch", "fdb"])?;
+    stage.show(&fdb)?;
+
+    print::out(&format!("[3/4] container to container, one TCP stream, {seconds} s, MTU 1500\n"))?;
+    let ours = transfer(stage, &web, &client, &address, seconds)?;
+    print::out("  the same through a bare copy loop, which forwards every frame and decides nothing:\n")?;
+    let (a, b) = stage.hold_pair()?;
+    stage.background(&["vswitch", "demo-relay", &a.pid(), &b.pid()], Some(RELAYING))?;
+    let floor = transfer(stage, &a, &b, &RELAY[0].to_string(), seconds)?;
+    print::out(&format!("  {ours:.1} Gbit/s (a bare copy loop on this machine: {floor:.1}; ratio {:.2})\n", ours / floor))?;
+
+    print::out("[4/4] every frame is accounted for\n")?;
+    stage.say(&["vswitch", "stats"])?;
+    let stats: Stats = stage.connect()?.ask(Verb::Stats, &[])?;
+    stage.show(&format!("frames  {}", stats::accounts(&stats)))?;
+    if !stats.balanced {
+        bail!("the accounts do not balance: please report it with what you see above");
+    }
+    let sent: u64 = ports::all(&mut stage.connect()?)?.iter().map(|port| port.tx_bytes).sum();
+    stage.show(&format!("{:.2} GB forwarded, {} frames dropped", sent as f64 / 1e9, stats.dropped))
+}
+
+/// A namespace, attached.
+fn container(stage: &mut Stage, name: &str) -> Result<Holder> {
+    let holder = stage.hold(name)?;
+    let attached = stage.run(&["vswitch", "attach", &holder.pid(), "--name", name])?;
+    stage.show(&attached)?;
+    Ok(holder)
+}
+
+fn address_of(stage: &Stage, name: &str) -> Result<Ipv4Addr> {
+    let mut containers = super::show::containers(&mut stage.connect()?)?.into_iter();
+    Ok(containers.find(|container| container.name == name).context("it went away meanwhile: start the demo again")?.ip)
+}
+
+/// Gbit/s of one TCP stream.
+fn transfer(stage: &mut Stage, server: &Holder, client: &Holder, address: &str, seconds: u64) -> Result<f64> {
+    stage.background_inside(server, &["vswitch", "demo-server"], Some(traffic::SERVING))?;
+    let measured = stage.inside(client, &["vswitch", "demo-fetch", address, &seconds.to_string()])?;
+    stage.show(&measured)?;
+    let rate = measured.split_whitespace().next().and_then(|number| number.parse().ok());
+    rate.filter(|rate| *rate > 0.0).with_context(|| format!("no transfer was measured: {measured}"))
+}
+
+/// A bare copy loop between TAPs in two namespaces, until it is ended. The second belongs to the first's user namespace, or both to ours.
+pub fn relay(a: &str, b: &str) -> Result<()> {
+    let namespaces = [a, b].map(|text| NsSpec::parse(text).and_then(|spec| Namespace::open(&spec)));
+    let ifname = IfName::parse("eth0").map_err(|error| anyhow!("{error}"))?;
+    let macs = RELAY.map(|address| UnicastMac::for_ipv4(address.octets()).mac().0);
+    let mut taps = Vec::new();
+    for (end, namespace) in namespaces.into_iter().enumerate() {
+        let (own, other) = (end % 2, (end + 1) % 2);
+        namespace?.enter()?;
+        let options = TapOptions { mac: macs[own], mtu: 1_500, txqueuelen: super::attach::TAP_QUEUE_FRAMES, max_rung: 0 };
+        taps.push(link::open_tap(&ifname, &options)?.0);
+        let mut netlink = Netlink::open()?;
+        let index = netlink.index(&ifname)?.context("the TAP went away: start again")?;
+        let to = Addressing { address: RELAY[own], prefix: RELAY_PREFIX, gateway: RELAY[other], gateway_mac: macs[other] };
+        link::configure(&mut netlink, index, &to)?;
+    }
+    let [a, b] = <[_; 2]>::try_from(taps).map_err(|_| anyhow!("two TAPs are needed: start again"))?;
+    let (_stopper, stop) = std::os::unix::net::UnixStream::pair()?;
+    print::out(&format!("{RELAYING}\n"))?;
+    Ok(vswitch_io::relay::relay(a, b, std::os::fd::AsFd::as_fd(&stop))?)
 }
