@@ -376,7 +376,10 @@ impl Datapath {
             let (done, failed) = match crate::sys::batch::send_packets(socket.fd(), frames) {
                 Ok(0) => break,
                 Ok(done) => (done, None),
-                Err(error) => (1, Some(crate::port::drop_reason(&error))),
+                Err(error) => {
+                    socket.note(&error);
+                    (1, Some(crate::port::drop_reason(&error)))
+                }
             };
             for (id, _) in socket.queue.drain(..done.min(socket.queue.len())) {
                 let octets = self.arena.get(id as usize).and_then(|slot| slot.0.as_ref()).map_or(0, FrameBuf::len);

@@ -47,7 +47,8 @@ impl Datapath {
             }
             Err(error) => {
                 self.pool.put(frame);
-                Err(end_of_reading(&error))
+                // EBADFD: the TAP's interface was removed.
+                Err(if error.raw_os_error() == Some(libc::EBADFD) { Inhaled::Gone } else { Inhaled::Idle })
             }
         }
     }
@@ -68,9 +69,10 @@ impl Datapath {
         let wanted = self.batch.len();
         let count = match socket.receive(&mut self.batch, &mut received) {
             Ok(count) => count,
-            Err(error) => {
+            Err(_) => {
+                let end = if socket.is_gone() { Inhaled::Gone } else { Inhaled::Idle };
                 self.return_batch();
-                return Err(end_of_reading(&error));
+                return Err(end);
             }
         };
         let mut octets = 0;
@@ -122,13 +124,5 @@ impl Datapath {
             capture.offer(frame, frame.meta.tag);
         }
         Ok(())
-    }
-}
-
-fn end_of_reading(error: &io::Error) -> Inhaled {
-    match error.raw_os_error() {
-        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO) => Inhaled::Gone,
-        // ENETDOWN comes once, when the interface goes down; it may come up again.
-        _ => Inhaled::Idle,
     }
 }

@@ -24,6 +24,8 @@ pub struct PacketSocket {
     /// Arena slots and tags of frames to be sent at exhale.
     pub(crate) queue: VecDeque<(u32, TagOp)>,
     kernel_drops: u64,
+    /// A call said that the interface is down. Nobody else reaches the namespace it is in: it was removed.
+    down: bool,
 }
 
 impl PacketSocket {
@@ -33,7 +35,7 @@ impl PacketSocket {
     /// [`packet::NotOurSocket`] names what was wrong.
     pub fn new(fd: OwnedFd) -> Result<Self, packet::NotOurSocket> {
         packet::verify(fd.as_fd())?;
-        Ok(Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0 })
+        Ok(Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0, down: false })
     }
 
     /// The fd to wait for.
@@ -53,7 +55,7 @@ impl PacketSocket {
     /// # Errors
     /// EAGAIN: nothing there; ENETDOWN: went down.
     pub fn receive(&mut self, frames: &mut [FrameBuf], received: &mut [batch::Received; batch::BATCH]) -> io::Result<usize> {
-        let count = batch::receive_packets(self.fd.as_fd(), frames, received)?;
+        let count = batch::receive_packets(self.fd.as_fd(), frames, received).inspect_err(|error| self.note(error))?;
         let octets: usize = received.iter().take(count).map(|one| one.octets).sum();
         if octets > LARGE_BATCH {
             self.batch = (self.batch / 2).max(FIRST_BATCH);
@@ -67,10 +69,21 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EAGAIN, ENOBUFS: full; ENETDOWN: down; EMSGSIZE, EINVAL: refused.
-    pub fn send_one(&self, parts: &[&[u8]; 4]) -> io::Result<()> {
+    pub fn send_one(&mut self, parts: &[&[u8]; 4]) -> io::Result<()> {
         let slices = parts.map(IoSlice::new);
-        sendmsg::<SockaddrStorage>(self.fd.as_raw_fd(), &slices, &[], MsgFlags::MSG_DONTWAIT, None)?;
-        Ok(())
+        let sent = sendmsg::<SockaddrStorage>(self.fd.as_raw_fd(), &slices, &[], MsgFlags::MSG_DONTWAIT, None);
+        sent.map(drop).map_err(io::Error::from).inspect_err(|error| self.note(error))
+    }
+
+    /// Keeps in mind what the kernel says only once, to whichever call comes first.
+    pub(crate) fn note(&mut self, error: &io::Error) {
+        self.down |= matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
+    }
+
+    /// Whether the interface was removed.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.down
     }
 
     /// Frames that the kernel dropped because we did not read fast enough, since the port was made.

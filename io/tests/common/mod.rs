@@ -1,60 +1,6 @@
-//! Namespaces for tests, and whether tests may make them.
-#![allow(dead_code)] // each test file uses its part
+//! What the tests of this crate share, beside the harness.
+#![allow(dead_code, unused_imports)] // each test file uses its part
 
 pub mod single;
 
-use std::process::Command;
-
-/// None, after saying SKIP, where the test may not make namespaces and TAPs. In CI (VSWITCH_CI=1) that is a failure.
-pub fn privileged() -> Option<()> {
-    let why = if !nix::unistd::geteuid().is_root() {
-        "not root"
-    } else if let Err(e) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
-        eprintln!("/dev/net/tun: {e}");
-        "no /dev/net/tun"
-    } else {
-        return Some(());
-    };
-    skip(why)
-}
-
-/// Says SKIP and why, or fails in CI.
-pub fn skip(why: &str) -> Option<()> {
-    assert!(std::env::var_os("VSWITCH_CI").is_none_or(|v| v != "1"), "cannot run in CI: {why}");
-    eprintln!("SKIP: {why}");
-    None
-}
-
-/// Runs `ip` and returns what it printed.
-pub fn ip(args: &[&str]) -> String {
-    let out = Command::new("ip").args(args).output().expect("ip (iproute2) runs");
-    assert!(out.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-/// An `ip netns` namespace of this test, removed at its end however it ends.
-pub struct TestNs {
-    pub name: String,
-}
-
-impl TestNs {
-    pub fn new(what: &str) -> TestNs {
-        let ns = TestNs { name: format!("vst-{what}-{}", std::process::id()) };
-        ns.add();
-        ns
-    }
-
-    pub fn add(&self) {
-        ip(&["netns", "add", &self.name]);
-    }
-
-    pub fn delete(&mut self) {
-        ip(&["netns", "del", &self.name]);
-    }
-}
-
-impl Drop for TestNs {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
-    }
-}
+pub use vswitch_tests::netns::{TestNs, ip, privileged, skip};
