@@ -5,13 +5,17 @@
 //! one that holds anything else.
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use vswitch_io::privilege::Identity;
+use vswitch_io::sys::process;
 
 /// Where root's is.
 pub const SYSTEM: &str = "/run/vswitch";
@@ -19,6 +23,12 @@ const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
 const OLD_LOG: &str = "log.old";
+
+/// Octets of a lock file that are read.
+const HOLDER_OCTETS: u64 = 64;
+
+/// How long a killed daemon may take to end: 1,100 ports take it 26 s.
+const PREDECESSOR: Duration = Duration::from_secs(60);
 
 /// How often the lock is tried that others remove meanwhile.
 const LOCK_TRIES: usize = 8;
@@ -95,7 +105,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Takes the lock that one daemon holds, or says who holds it. The file says the holder's PID.
+    /// Takes the lock that one daemon holds, or says who holds it. The file says the holder's PID and start time.
     pub fn lock(&self) -> Result<Flock<File>> {
         let path = self.0.join(LOCK);
         let options = || {
@@ -113,15 +123,17 @@ impl RunDir {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // A "down" that ends just now may have removed the file between the two calls.
                 Ok(lock) if std::fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
+                    await_predecessor(&lock);
+                    let own = i32::try_from(std::process::id())?;
                     lock.set_len(0)?;
-                    writeln!(&*lock, "{}", std::process::id())?;
+                    (&*lock).seek(SeekFrom::Start(0))?;
+                    writeln!(&*lock, "{own} {}", process::start_time(own)?)?;
                     return Ok(lock);
                 }
                 Ok(_) => {}
-                Err((mut file, _)) => {
-                    let mut pid = String::new();
-                    let _ = file.read_to_string(&mut pid);
-                    bail!("one runs already (pid {}): \"vswitch down\" first, or use it", pid.trim());
+                Err((file, _)) => {
+                    let pid = holder(&file).map_or_else(|| "?".into(), |(pid, _)| pid.to_string());
+                    bail!("one runs already (pid {pid}): \"vswitch down\" first, or use it");
                 }
             }
         }
@@ -169,5 +181,24 @@ impl RunDir {
             let _ = std::fs::remove_file(self.0.join(name));
         }
         let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// Whom a lock file names: PID and start time (proc(5), clock ticks since boot).
+fn holder(file: &File) -> Option<(i32, u64)> {
+    let mut text = String::new();
+    file.take(HOLDER_OCTETS).read_to_string(&mut text).ok()?;
+    let (pid, start) = text.trim().split_once(' ')?;
+    Some((pid.parse().ok()?, start.parse().ok()?))
+}
+
+/// A daemon that was killed lets go of the lock before the kernel has closed its ports, 20 ms each, one after another: until then their
+/// interfaces are in the way.
+fn await_predecessor(lock: &File) {
+    let Some((pid, start)) = holder(lock) else { return };
+    let Ok(pidfd) = process::pidfd_open(pid) else { return };
+    if process::start_time(pid).is_ok_and(|now| now == start) && pid != std::process::id().cast_signed() {
+        let timeout = PollTimeout::try_from(PREDECESSOR).unwrap_or(PollTimeout::MAX);
+        let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
     }
 }

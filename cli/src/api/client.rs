@@ -29,7 +29,7 @@ impl std::error::Error for NoDaemon {}
 /// A connection to the daemon.
 pub struct Client {
     stream: BufReader<UnixStream>,
-    log: std::path::PathBuf,
+    dir: RunDir,
 }
 
 impl Client {
@@ -44,7 +44,7 @@ impl Client {
             Ok(stream) => {
                 stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
                 stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-                Ok(Self { stream: BufReader::new(stream), log: dir.log() })
+                Ok(Self { stream: BufReader::new(stream), dir: dir.clone() })
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 let system = Path::new(rundir::SYSTEM);
@@ -75,7 +75,7 @@ impl Client {
                 Ok(n) => sent += n,
                 // It may have said why before it closed.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => bail!("cannot ask the daemon ({error}): see {}", self.log.display()),
+                Err(error) => bail!("cannot ask the daemon ({error}): see {}", self.dir.log().display()),
             }
             fds = &[];
         }
@@ -86,12 +86,15 @@ impl Client {
     pub fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
-            Ok(0) => bail!("the daemon closed the connection: see {}", self.log.display()),
+            // It was killed between our connect and now.
+            Ok(0) if !self.dir.is_locked() => return Err(self.ended().into()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !self.dir.is_locked() => return Err(self.ended().into()),
+            Ok(0) => bail!("the daemon closed the connection: see {}", self.dir.log().display()),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                bail!("the daemon has not answered for {} s: see {}", ANSWER_TIMEOUT.as_secs(), self.log.display())
+                bail!("the daemon has not answered for {} s: see {}", ANSWER_TIMEOUT.as_secs(), self.dir.log().display())
             }
-            Err(error) => bail!("the daemon's answer cannot be read ({error}): see {}", self.log.display()),
+            Err(error) => bail!("the daemon's answer cannot be read ({error}): see {}", self.dir.log().display()),
         }
         let answer =
             serde_json::from_str(&answer).context("the daemon's answer is not understood: \"vswitch down\", then start again")?;
@@ -100,6 +103,10 @@ impl Client {
                 .context("the daemon's answer is of another version: \"vswitch down\", then start again"),
             Answer::Error(text) => bail!(text),
         }
+    }
+
+    fn ended(&self) -> NoDaemon {
+        NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", self.dir.log().display()))
     }
 
     /// All pages of a list.

@@ -109,7 +109,7 @@ pub struct NsId {
 }
 
 /// What attach asks for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
     pub name: String,
     pub ns: NsId,

@@ -6,12 +6,18 @@ use crate::args::{Attach, Up};
 use crate::print;
 use anyhow::{Context, Result, anyhow};
 use std::os::fd::{AsFd, OwnedFd};
-use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions, VethOptions};
+use std::time::{Duration, Instant};
+use vswitch_io::link::{self, Addressing, IfName, LinkError, Netlink, TapOptions, VethOptions};
 use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_switch::UnicastMac;
 
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
 pub const TAP_QUEUE_FRAMES: u32 = 256;
+
+/// How long the kernel may take to remove an interface whose other end was closed.
+const BACKGROUND: Duration = Duration::from_millis(500);
+/// Between two tries.
+const LOOK: Duration = Duration::from_millis(5);
 
 pub fn run(args: &Attach) -> Result<()> {
     let namespace = Namespace::open(&NsSpec::parse(&args.ns)?)?;
@@ -19,8 +25,7 @@ pub fn run(args: &Attach) -> Result<()> {
     let ifname = IfName::parse(&args.ifname).map_err(|error| anyhow!("--ifname {:?}: {error}", args.ifname))?;
     let wanted = reserve(args, &namespace);
     let name = wanted.name.clone();
-    let mut client = connect()?;
-    let lease: Lease = client.ask(Verb::Attach(wanted), &[])?;
+    let (mut client, lease) = ask_for_lease(&wanted)?;
     let watch = namespace.watch()?;
     namespace.enter()?;
     let mac: UnicastMac = lease.mac.parse().map_err(|error| anyhow!("{error}"))?;
@@ -39,6 +44,19 @@ pub fn run(args: &Attach) -> Result<()> {
         "{name}: {}/{} on {ifname}, mac {mac}, mtu {}, gateway {}, switch port {}\n",
         lease.ip, lease.prefix, args.mtu, lease.gateway, plugged.port
     ))
+}
+
+/// A daemon that ends just now is one that does not run.
+fn ask_for_lease(wanted: &Reserve) -> Result<(Client, Lease)> {
+    let mut client = connect()?;
+    match client.ask(Verb::Attach(wanted.clone()), &[]) {
+        Err(error) if error.is::<NoDaemon>() => {
+            client = connect()?;
+            let lease = client.ask(Verb::Attach(wanted.clone()), &[])?;
+            Ok((client, lease))
+        }
+        lease => Ok((client, lease?)),
+    }
 }
 
 /// The daemon; it is started when none runs.
@@ -88,15 +106,27 @@ fn reserve(args: &Attach, namespace: &Namespace) -> Reserve {
 }
 
 /// Makes the interface, down: the daemon should hold its other end before the container's kernel sends its first frame.
+///
+/// A name that is taken may be that of a veth that was detached just now, which the kernel removes in the background.
 fn make(args: &Attach, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32)> {
+    let until = Instant::now() + BACKGROUND;
+    loop {
+        match make_once(args, namespace, ifname, mac) {
+            Err(LinkError::Taken { .. }) if Instant::now() < until => std::thread::sleep(LOOK),
+            made => return Ok(made?),
+        }
+    }
+}
+
+fn make_once(args: &Attach, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32), LinkError> {
     let (mac, mtu) = (mac.mac().0, args.mtu.into());
-    Ok(match args.kind {
+    match args.kind {
         Kind::Tap => {
             let max_rung = args.offload_rung.into();
-            link::open_tap(ifname, &TapOptions { mac, mtu, txqueuelen: TAP_QUEUE_FRAMES, max_rung })?
+            link::open_tap(ifname, &TapOptions { mac, mtu, txqueuelen: TAP_QUEUE_FRAMES, max_rung })
         }
-        Kind::Veth => (link::open_veth(namespace.as_fd(), ifname, &VethOptions { mac, mtu })?, 0),
-    })
+        Kind::Veth => link::open_veth(namespace.as_fd(), ifname, &VethOptions { mac, mtu }).map(|socket| (socket, 0)),
+    }
 }
 
 fn configure(ifname: &IfName, lease: &Lease) -> Result<()> {

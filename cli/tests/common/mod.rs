@@ -56,8 +56,12 @@ impl Switch {
         command
     }
 
+    pub fn program_path(&self) -> &str {
+        self.program.to_str().unwrap()
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
-        self.program(self.program.to_str().unwrap(), args)
+        self.program(self.program_path(), args)
     }
 
     pub fn output(&self, args: &[&str]) -> Output {
@@ -94,7 +98,7 @@ impl Switch {
     }
 
     pub fn pid(&self) -> Option<i32> {
-        std::fs::read_to_string(self.run_dir().join("lock")).ok()?.trim().parse().ok()
+        std::fs::read_to_string(self.run_dir().join("lock")).ok()?.split_whitespace().next()?.parse().ok()
     }
 
     /// The names of what is attached.
