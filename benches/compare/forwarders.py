@@ -36,9 +36,9 @@ def pair(lab):
 class Ours:
     """A vswitch daemon of the lab's own, with its own run directory."""
 
-    def __init__(self, lab, programs, subnet=SUBNET, gateway=GATEWAY):
+    def __init__(self, lab, programs, subnet=SUBNET, gateway=GATEWAY, name="run"):
         self.lab, self.program = lab, programs.vswitch
-        directory = lab.path("run")
+        directory = lab.path(name)
         os.mkdir(directory, 0o755)
         self.env = dict(os.environ, VSWITCH_RUN_DIR=directory)
         self.daemon = lab.start(

@@ -20,6 +20,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Where each tool comes from, in Debian's names.
 PACKAGES = {
+    "arping": "iputils-arping",
     "ip": "iproute2",
     "iperf3": "iperf3",
     "ovs-vsctl": "openvswitch-switch",
@@ -159,6 +160,13 @@ class Lab:
             process = Process(command, self.path(f"log{len(self.processes)}"), env)
             self.processes.append(process)
         return process
+
+    def plain_namespace(self, label):
+        """A namespace as users make it."""
+        name = self.prefix + label
+        self.spaces.append(name)
+        run("ip", "netns", "add", name)
+        return name
 
     def namespace(self, label):
         """A namespace with nothing in it that speaks unasked (no IPv6: no router solicitations, no MLD)."""
