@@ -225,7 +225,8 @@ impl RawVnet {
 fn find_l4(kind: GsoKind, frame: &[u8]) -> Option<usize> {
     let version_ihl = *frame.get(ETHERNET_HEADER)?;
     let header = match (kind, version_ihl >> 4) {
-        (GsoKind::TcpV4 | GsoKind::UdpL4, 4) => usize::from(version_ihl & 15) * 4,
+        // RFC 791 3.1: five words at the least, or layer 4 would begin inside the IP header.
+        (GsoKind::TcpV4 | GsoKind::UdpL4, 4) if version_ihl & 15 >= 5 => usize::from(version_ihl & 15) * 4,
         (GsoKind::TcpV6 | GsoKind::UdpL4, 6) => 40,
         _ => return None,
     };
