@@ -1,3 +1,3 @@
-//! Test harness.
-
+//! What tests, benches and fuzz targets share.
+pub mod load;
 pub mod netns;
