@@ -1,3 +1,4 @@
 //! What tests, benches and fuzz targets share.
+pub mod fuzz;
 pub mod load;
 pub mod netns;

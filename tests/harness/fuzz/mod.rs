@@ -1,0 +1,3 @@
+//! What the fuzz targets run, one function a target: on stable too, where `tests/regression.rs` replays the corpora.
+pub mod head;
+pub mod switch;
