@@ -25,3 +25,101 @@ fn head() {
 fn switch() {
     replay("switch", 6, fuzz::switch::run);
 }
+
+#[test]
+fn datapath() {
+    replay("datapath", 30, fuzz::datapath::run);
+}
+
+/// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
+const LIMITS: [u8; 3] = [7, 20, 15];
+/// VLAN 1, seven addresses, no storm limit, no guard.
+const OPEN: [u8; 5] = [0, 0, 0xe0, 0, 0];
+/// A trunk of the first four VLANs with no native one.
+const TRUNK: [u8; 5] = [2, 0x0f, 0xe0, 0, 0];
+const BROADCAST: u8 = 0;
+/// Stations 1 (the gateway) to 15 are octets 64 to 79.
+const STATION: u8 = 64;
+
+fn plug(settings: [u8; 5], mask: u8, mtu: u8) -> Vec<u8> {
+    [&[0][..], &settings, &[mask, mtu]].concat()
+}
+
+fn made(port: u8, times: u8, dst: u8, src: u8, shape: [u8; 4]) -> Vec<u8> {
+    [&[192, port, times, dst, src][..], &shape, &[0; 5]].concat()
+}
+
+fn raw(port: u8, tag: [u8; 3], frame: &[u8]) -> Vec<u8> {
+    [&[128, port, u8::try_from(frame.len()).expect("a small frame")][..], &tag, frame].concat()
+}
+
+fn breath(millis: u8) -> Vec<u8> {
+    vec![72, millis]
+}
+
+/// Two ports and stations 2 and 3 behind them, the second one heard.
+fn pair(mask: u8, mtu: u8) -> Vec<u8> {
+    [plug(OPEN, 0x67, 0), plug(OPEN, mask, mtu), made(2, 0, STATION + 2, STATION + 3, [0; 4]), breath(1)].concat()
+}
+
+/// The seeds, from the formats that `fuzz/datapath.rs` and `fuzz/made.rs` read.
+fn datapath_seeds() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = vec![];
+    let mut seed = |name: String, parts: Vec<Vec<u8>>| seeds.push((name, [LIMITS.to_vec(), parts.concat()].concat()));
+    // Each kind of frame, to a port that takes it and to one that takes nothing; to the gateway; to everybody.
+    let kinds = ["local", "arp", "ping", "udp", "tso4", "tso4-complete", "tso6", "uso4", "uso6-complete"];
+    for (kind, name) in (0u8..).zip(kinds) {
+        let shape = [kind, 3, 6, 0];
+        for (mask, how) in [(0x67, "taken"), (0, "not-taken")] {
+            seed(
+                format!("{name}-{how}"),
+                vec![
+                    pair(mask, 0),
+                    made(1, 0, STATION + 3, STATION + 2, shape),
+                    breath(1),
+                    made(1, 0, BROADCAST, STATION + 2, shape),
+                    made(1, 0, STATION + 1, STATION + 2, shape),
+                    breath(1),
+                ],
+            );
+        }
+    }
+    seed("over-mtu".into(), vec![pair(0, 3), made(1, 0, STATION + 3, STATION + 2, [0, 0, 1, 0]), breath(1)]);
+    seed("runt".into(), vec![pair(0x67, 0), raw(1, [0; 3], &[0; 23]), breath(1)]);
+    let tagged = [&[0; 10][..], &[0xff; 6], &[2, 0x58, 10, 88, 0, 2], &[0x81, 0, 0x60, 2, 0x88, 0xb6], &[7; 46]].concat();
+    for (name, how) in [("octets", 0), ("beside", 6), ("foreign-beside", 7)] {
+        seed(
+            format!("trunk-{name}"),
+            vec![plug(TRUNK, 0x67, 0), plug(TRUNK, 0, 0), plug([0, 1, 0xe0, 0, 0], 0, 0), raw(1, [how, 0, 2], &tagged), breath(1)],
+        );
+    }
+    let ports = |count: usize| plug(OPEN, 0x67, 0).repeat(count);
+    let flood = made(1, 63, BROADCAST, STATION + 2, [0, 0, 0, 50]);
+    seed("flood-resumes".into(), vec![ports(11), flood.clone(), breath(1), breath(1)]);
+    seed("flood-loses-ports".into(), vec![ports(11), flood.clone(), breath(1), vec![48, 11, 48, 1], breath(1)]);
+    seed("flood-gains-a-port".into(), vec![ports(10), flood.clone(), breath(1), plug(OPEN, 0, 0), breath(1)]);
+    seed("flood-changes-group".into(), vec![ports(11), flood.clone(), breath(1), vec![32, 8, 0, 0xe0, 0, 0, 1, 0], breath(1)]);
+    seed("storm".into(), vec![ports(3), plug([0, 0, 0xe0, 9, 0], 0, 0), made(4, 63, BROADCAST, 68, [0, 0, 0, 50]), breath(1)]);
+    seed("cable-loops".into(), vec![ports(3), vec![64, 2, 3], flood.clone(), breath(1), breath(1), breath(255), flood, breath(1)]);
+    let guarded = plug([0xc0, 0, 0xe0, 0, 2], 0x67, 0);
+    seed("guarded-spoof".into(), vec![guarded, ports(1), made(1, 0, 0, 66, [0; 4]), made(1, 0, 0, 67, [0; 4]), breath(1)]);
+    seed(
+        "by-hand".into(),
+        vec![ports(2), vec![59, 0, 5, 2], made(1, 0, 69, 66, [0; 4]), breath(1), vec![58, 0, 5, 0], breath(200)],
+    );
+    let bpdu = made(1, 0, 32, STATION + 2, [0; 4]);
+    seed("reserved-group".into(), vec![ports(2), bpdu.clone(), breath(1), vec![56, 0, 1, 0], bpdu, breath(1)]);
+    seeds.push(("one-buffer".into(), [&[0, 20, 15][..], &ports(11), &made(1, 63, 0, 66, [1, 0, 0, 0]), &breath(1)].concat()));
+    seeds.push(("no-gateway".into(), [&[7, 255, 15][..], &ports(2), &made(1, 0, 65, 66, [2, 0, 0, 9]), &breath(1)].concat()));
+    seeds
+}
+
+#[test]
+#[ignore = "writes tests/corpus/datapath anew, when the commands' format has changed"]
+fn write_datapath_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/datapath");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in datapath_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}

@@ -99,14 +99,20 @@ impl Datapath {
     /// A datapath without ports but the gateway.
     #[must_use]
     pub fn new(switch: Switch, gateway: Option<Gateway>) -> Self {
+        Self::with_buffers(switch, gateway, POOL_FRAMES)
+    }
+
+    /// The same with `buffers` of them, at least 1: tests run out of a few.
+    #[must_use]
+    pub fn with_buffers(switch: Switch, gateway: Option<Gateway>, buffers: usize) -> Self {
         Self {
             switch,
             gateway,
             gateway_counters: PortCounters::default(),
             ports: Vec::new(),
-            pool: FramePool::new(POOL_FRAMES),
-            arena: (0..POOL_FRAMES).map(|_| (None, 0)).collect(),
-            arena_free: (0..POOL_FRAMES as u32).rev().collect(),
+            pool: FramePool::new(buffers),
+            arena: (0..buffers).map(|_| (None, 0)).collect(),
+            arena_free: (0..buffers as u32).rev().collect(),
             floods: VecDeque::with_capacity(usize::from(MAX_PORTS)),
             dirty: Vec::with_capacity(usize::from(MAX_PORTS)),
             batch: Vec::with_capacity(BATCH),

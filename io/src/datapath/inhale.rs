@@ -36,13 +36,17 @@ impl Datapath {
         let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
         let Some(mut frame) = self.pool.take() else { return Err(Inhaled::More) };
         let read = match &mut attached.port {
-            Port::Tap(tap) => tap.receive(&mut frame),
-            Port::Memory(memory) => memory.receive(&mut frame).ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            Port::Tap(tap) => tap.receive(&mut frame).map(|octets| Received { octets, tag: None }),
+            Port::Memory(memory) => match memory.receive(&mut frame) {
+                Some((octets, tag)) => Ok(Received { octets, tag }),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            },
             Port::Packet(_) => Err(io::ErrorKind::WouldBlock.into()),
         };
         match read {
-            Ok(octets) => {
-                self.received(id, frame, Received { octets, tag: None }, now);
+            Ok(one) => {
+                let octets = one.octets;
+                self.received(id, frame, one, now);
                 Ok(octets)
             }
             Err(error) => {

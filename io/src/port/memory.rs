@@ -1,6 +1,6 @@
 //! A port without a kernel: a queue in, a queue out. The datapath is the same; tests and benches look at the octets.
 use std::collections::VecDeque;
-use vswitch_switch::FrameBuf;
+use vswitch_switch::{FrameBuf, Tag};
 
 /// Frames in the in-queue at the most.
 pub const QUEUE_FRAMES: usize = 4_096;
@@ -9,7 +9,7 @@ pub const QUEUE_FRAMES: usize = 4_096;
 #[derive(Debug)]
 pub struct MemoryPort {
     mask: u32,
-    input: VecDeque<Vec<u8>>,
+    input: VecDeque<(Vec<u8>, Option<Tag>)>,
     /// Emptied, for [`MemoryPort::feed_copy`]: a bench that feeds copies allocates nothing once it runs.
     spare: Vec<Vec<u8>>,
     output: Vec<Vec<u8>>,
@@ -33,9 +33,15 @@ impl MemoryPort {
     /// Queues a frame to be received; `false` when the queue is full.
     #[must_use]
     pub fn feed(&mut self, frame: Vec<u8>) -> bool {
+        self.feed_beside(frame, None)
+    }
+
+    /// The same with a tag out of band, as a packet socket has it.
+    #[must_use]
+    pub fn feed_beside(&mut self, frame: Vec<u8>, tag: Option<Tag>) -> bool {
         let room = self.input.len() < QUEUE_FRAMES;
         if room {
-            self.input.push_back(frame);
+            self.input.push_back((frame, tag));
         }
         room
     }
@@ -49,9 +55,9 @@ impl MemoryPort {
         self.feed(copy)
     }
 
-    /// Puts the next frame into `frame`'s space; says how many octets it had (more than the space when cut).
-    pub fn receive(&mut self, frame: &mut FrameBuf) -> Option<usize> {
-        let octets = self.input.pop_front()?;
+    /// Puts the next frame into `frame`'s space; says how many octets it had (more than the space when cut), and the tag beside it.
+    pub fn receive(&mut self, frame: &mut FrameBuf) -> Option<(usize, Option<Tag>)> {
+        let (octets, tag) = self.input.pop_front()?;
         let space = frame.space();
         let fits = octets.len().min(space.len());
         if let (Some(place), Some(octets)) = (space.get_mut(..fits), octets.get(..fits)) {
@@ -62,7 +68,7 @@ impl MemoryPort {
         if self.spare.len() < QUEUE_FRAMES {
             self.spare.push(octets);
         }
-        Some(length)
+        Some((length, tag))
     }
 
     pub(crate) fn push(&mut self, parts: &[&[u8]]) {

@@ -14,16 +14,16 @@ fn port(octet: u8) -> PortId {
     PortId::new(u16::from(octet % 12)).unwrap_or(PortId::GATEWAY)
 }
 
-fn station(octet: u8) -> UnicastMac {
+pub(super) fn station(octet: u8) -> UnicastMac {
     UnicastMac::for_ipv4([10, 88, 0, octet % 16])
 }
 
-fn vid(octet: u8) -> Vid {
+pub(super) fn vid(octet: u8) -> Vid {
     Vid::new(u16::from(octet % 4) + 1).unwrap_or(Vid::DEFAULT)
 }
 
 /// All that a port can be set to, from five octets.
-fn config(&[kind, vlans, flags, rate, owner]: &[u8; 5]) -> PortConfig {
+pub(super) fn config(&[kind, vlans, flags, rate, owner]: &[u8; 5]) -> PortConfig {
     let flag = |bit: u8| flags >> bit & 1 == 1;
     let mut allowed = VidSet::new();
     (0..4).filter(|bit| vlans >> bit & 1 == 1).for_each(|bit| allowed.insert(vid(bit)));
