@@ -217,3 +217,21 @@ fn a_port_removed_under_a_flood_keeps_the_law() {
     assert!(datapath.accounts().balanced() && datapath.accounts().held == 0);
     assert_eq!(datapath.outstanding(), 0);
 }
+
+#[test]
+fn ports_added_under_a_flood_keep_the_law() {
+    let mut datapath = datapath();
+    let add = |datapath: &mut Datapath, count| -> Vec<PortId> {
+        (0..count).map(|_| plug(datapath, 0x67, PortConfig::default())).collect()
+    };
+    let first = add(&mut datapath, 600);
+    assert!(datapath.memory(first[0]).unwrap().feed(frame(Mac::BROADCAST, mac(2), 46)));
+    datapath.begin(Time::from_secs(1));
+    assert_eq!(datapath.inhale(first[0], Time::from_secs(1)), Inhaled::More);
+    let late = add(&mut datapath, 600);
+    // More copies by now than were foreseen, and it is not through.
+    datapath.begin(Time::from_secs(2));
+    assert!(datapath.is_flooding() && datapath.accounts().balanced(), "{:?}", datapath.accounts());
+    run(&mut datapath, first[0], vec![]);
+    assert!(late.iter().all(|&port| output(&mut datapath, port).len() == 1));
+}
