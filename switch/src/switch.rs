@@ -32,6 +32,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 mod ports;
+mod probes;
 
 pub use crate::frame::TagOp;
 
@@ -388,39 +389,6 @@ impl Switch {
         self.fdb.flush(ingress);
         self.event(SwitchEvent::Loop { port: ingress });
         DropReason::Loop
-    }
-
-    /// Asks for a probe through a port that floods, where one is due.
-    fn want_probe(&mut self, ingress: PortId, vid: Vid, now: Time) {
-        let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
-            return;
-        };
-        let after = match port.config.guard {
-            // The gateway is us: it makes no loops.
-            Guard::Bound(_) if ingress == PortId::GATEWAY => return,
-            Guard::Bound(_) => GUARDED_FLOODS,
-            Guard::Off => 1,
-        };
-        if now.since(port.interval) >= PROBE_INTERVAL {
-            (port.interval, port.floods, port.probed) = (now, 0, false);
-        }
-        port.floods = port.floods.saturating_add(1);
-        if port.floods >= after && !port.probed && self.probes.len() < PROBE_LIMIT {
-            port.probed = true;
-            self.probes.push_back((ingress, port.config.vlan.egress_tag(port.config.tpid, vid, Priority::default())));
-        }
-    }
-
-    /// A port through which a loop probe is to be sent, with its tag; the caller makes the frame.
-    pub fn next_probe(&mut self) -> Option<(PortId, TagOp)> {
-        self.probes.pop_front()
-    }
-
-    /// Whether probes wait.
-    #[inline]
-    #[must_use]
-    pub fn has_probes(&self) -> bool {
-        !self.probes.is_empty()
     }
 
     fn event(&mut self, event: SwitchEvent) {
