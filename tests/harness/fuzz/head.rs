@@ -25,6 +25,8 @@ fn check(frame: &FrameBuf) {
         assert!(start >= 14 && usize::from(start) + usize::from(offset) + 2 <= frame.len());
     }
     if let Some(gso) = frame.meta.gso {
+        // Where layer 4 begins, the sender of a partial checksum said; else an IP header lies before it.
+        assert!(frame.meta.csum != Csum::Complete || gso.l4 >= 14 + 20);
         assert!(gso.l4 >= 14 && gso.headers >= gso.l4 + 8 && usize::from(gso.headers) <= frame.len());
     }
     assert!(frame.mtu_len() + 14 <= frame.len());
