@@ -176,7 +176,8 @@ impl Datapath {
 
     /// Sends a frame of its own to one port; gives the buffer back unless it waits in the arena.
     #[inline]
-    fn send(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) -> Option<FrameBuf> {
+    fn send(&mut self, egress: PortId, mut frame: FrameBuf, tag: TagOp) -> Option<FrameBuf> {
+        frame.seal();
         if !self.is_queueing(egress, &frame) {
             self.transmit(egress, &frame, tag);
             return Some(frame);
@@ -215,7 +216,7 @@ impl Datapath {
             capture.offer(frame, tag_of(tag));
         }
         if attached.port.takes(frame) {
-            let sent = attached.port.send_parts(&frame.meta.to_vnet(tag), frame.parts(), tag);
+            let sent = attached.port.send(frame, tag);
             attached.count_sent(frame.len(), sent);
         } else if frame.meta.gso.is_none() {
             match offload::finish_into(frame, &mut self.scratch) {
@@ -240,7 +241,8 @@ impl Datapath {
         }
     }
 
-    fn start_flood(&mut self, flood: Flood, frame: FrameBuf, now: Time) {
+    fn start_flood(&mut self, flood: Flood, mut frame: FrameBuf, now: Time) {
+        frame.seal();
         self.copied += u64::from(flood.copies()) - 1;
         match self.arena_insert(frame) {
             Ok(frame) => self.run_flood(Waiting { flood, frame, sent: 0 }, now),

@@ -340,6 +340,25 @@ impl FrameBuf {
         self.bytes().split_at_checked(ADDRESSES).unwrap_or_default()
     }
 
+    /// Puts the virtio_net_hdr with which the frame leaves untagged before it, for [`FrameBuf::sealed`].
+    #[inline]
+    pub fn seal(&mut self) {
+        let header = self.meta.to_vnet(TagOp::Untagged);
+        if let Some(place) = self.start.checked_sub(VNET_HEADER).and_then(|start| self.store.get_mut(start..self.start)) {
+            place.copy_from_slice(&header);
+        }
+    }
+
+    /// virtio_net_hdr and frame in one piece, which a system call takes faster than in parts. Good from [`FrameBuf::seal`] until octets or
+    /// metadata change.
+    #[inline]
+    #[must_use]
+    pub fn sealed(&self) -> &[u8] {
+        let sealed = self.store.get(self.start.saturating_sub(VNET_HEADER)..self.start + self.len).unwrap_or_default();
+        debug_assert_eq!(sealed.get(..VNET_HEADER), Some(&self.meta.to_vnet(TagOp::Untagged)[..]), "changed after it was sealed");
+        sealed
+    }
+
     /// What is judged against an MTU: layer 3 octets of the frame, or of its largest segment.
     #[inline]
     #[must_use]

@@ -6,7 +6,7 @@ use super::*;
 impl Datapath {
     /// Reads one port until it is empty or its turn is over.
     pub fn inhale(&mut self, id: PortId, now: Time) -> Inhaled {
-        let (mut frames, mut octets) = (0, 0);
+        let (mut frames, mut octets, mut drained) = (0, 0, false);
         while frames < FRAMES_PER_TURN && octets < BYTES_PER_TURN {
             let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Inhaled::Idle };
             if attached.flooding {
@@ -17,9 +17,13 @@ impl Datapath {
                 self.from_port(id, frame, now);
                 continue;
             }
+            if drained {
+                return Inhaled::Idle;
+            }
             match &mut attached.port {
                 Port::Packet(_) => match self.inhale_batch(id, now) {
-                    Ok((count, bytes)) => (frames, octets) = (frames + count, octets + bytes),
+                    // A batch that is not full found the queue empty: what comes now wakes us again.
+                    Ok((count, bytes, full)) => (frames, octets, drained) = (frames + count, octets + bytes, !full),
                     Err(end) => return end,
                 },
                 Port::Tap(_) | Port::Memory(_) => match self.inhale_one(id, now) {
@@ -57,7 +61,8 @@ impl Datapath {
         }
     }
 
-    fn inhale_batch(&mut self, id: PortId, now: Time) -> Result<(usize, usize), Inhaled> {
+    /// Frames, octets, and whether the batch was full.
+    fn inhale_batch(&mut self, id: PortId, now: Time) -> Result<(usize, usize, bool), Inhaled> {
         let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };
         let Port::Packet(socket) = &mut attached.port else { return Err(Inhaled::Idle) };
         while self.batch.len() < socket.batch() {
@@ -88,7 +93,7 @@ impl Datapath {
         }
         self.batch = batch;
         self.return_batch();
-        Ok((count, octets))
+        Ok((count, octets, count >= wanted))
     }
 
     fn return_batch(&mut self) {

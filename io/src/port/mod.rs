@@ -118,6 +118,20 @@ impl Port {
         self.offload() & needed == needed
     }
 
+    /// Sends a frame that is sealed, at once.
+    ///
+    /// # Errors
+    /// The reason for which the frame ends here.
+    #[inline]
+    pub fn send(&mut self, frame: &FrameBuf, tag: TagOp) -> Result<(), DropReason> {
+        match (&self, tag) {
+            (Self::Tap(tap), TagOp::Untagged) => tap.send_whole(frame.sealed()).map_err(|error| drop_reason(&error)),
+            (Self::Tap(_), TagOp::Tagged(_)) | (Self::Packet(_) | Self::Memory(_), _) => {
+                self.send_parts(&frame.meta.to_vnet(tag), frame.parts(), tag)
+            }
+        }
+    }
+
     /// Sends octets with a virtio_net_hdr, at once. `parts` are addresses and the rest.
     ///
     /// # Errors

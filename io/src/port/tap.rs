@@ -42,7 +42,16 @@ impl Tap {
         batch::read_tap(self.fd.as_fd(), frame)
     }
 
-    /// Writes one frame.
+    /// Writes one frame, virtio_net_hdr and octets in one piece.
+    ///
+    /// # Errors
+    /// As [`Tap::send`].
+    #[inline]
+    pub fn send_whole(&self, frame: &[u8]) -> io::Result<()> {
+        batch::write_tap_whole(self.fd.as_fd(), frame)
+    }
+
+    /// Writes one frame, given in parts.
     ///
     /// # Errors
     /// EIO: down; EBADFD: gone; EINVAL: refused.
