@@ -70,7 +70,8 @@ def ping_longest(lab, name, to, count):
     said = lab.inside(name, "ping", "-i", "0.01", "-c", str(count), "-q", to, check=False, timeout=60)
     found = re.search(r"(\d+) received.*= [\d.]+/([\d.]+)/([\d.]+)/", said, re.S)
     if found is None or int(found.group(1)) < count:
-        raise LabError(f"pings were lost: {said.strip()[-300:]}")
+        why = lab.inside(name, "sh", "-c", f"ping -c 1 {to} 2>&1; ip neigh; ip -4 route", check=False)
+        raise LabError(f"pings were lost: {said.strip()[-200:]}; one more: {why.strip()}")
     return float(found.group(2)), float(found.group(3))
 
 

@@ -2,13 +2,14 @@
 //!
 //! A frame's way: `Port::receive -> Head::parse -> Switch::forward -> Port::send`, or to the gateway, whose answer goes back into
 //! `Switch::forward`. A flood sends the one buffer to each port in turn and copies nothing. A breath sends at most
-//! [`COPIES_PER_BREATH`] flood copies; a flood that is not through then waits in `floods`, its ingress port is not read meanwhile
-//! (so nothing of a flow overtakes) and the next breath resumes it.
+//! [`COPIES_PER_BREATH`] flood copies; a flood that is not through then waits in `floods`, first come, first served, and the next breath
+//! resumes it. Known unicast goes on meanwhile, from the same port too; only a port whose flood is of unknown unicast is not read, for its
+//! next frame to that station may know the way and overtake. Of floods that wait there are so few that buffers are left for the rest.
 //!
 //! Frames that wait (for a packet port's batch, for a flood's rest) lie in the arena, counted by who refers to them, and go back to the pool
 //! with the last reference. Every frame has one fate; [`Datapath::accounts`] adds them up.
 //!
-//! Reading is in `datapath/inhale.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
+//! Reading is in `datapath/inhale.rs`, floods in `datapath/floods.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
 use crate::capture::Capture;
 use crate::counters::{Accounts, PortCounters, PortStats, Stats};
 use crate::port::Port;
@@ -26,6 +27,8 @@ use vswitch_switch::{
     TagOp, Time,
 };
 
+mod floods;
+pub use floods::{FLOODS_WAITING, FLOODS_WAITING_PER_PORT};
 mod inhale;
 mod ports;
 
@@ -47,7 +50,7 @@ const PROBE_DST: Mac = Mac([0x03, 0x58, 0, 0, 0, 1]);
 pub enum Inhaled {
     /// Nothing is left to read.
     Idle,
-    /// The budget ended it, or a flood of it is under way.
+    /// The budget ended it, or a flood of unknown unicast from it is under way.
     More,
     /// The interface is gone.
     Gone,
@@ -60,15 +63,10 @@ struct Attached {
     counters: PortCounters,
     /// Read already, behind a flood that is not through.
     backlog: VecDeque<FrameBuf>,
-    flooding: bool,
+    /// Floods of it under way, and how many of these are of unknown unicast.
+    floods: u16,
+    unknown: u16,
     capture: Option<Capture>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    flood: Flood,
-    frame: u32,
-    sent: u32,
 }
 
 /// See the module's theory.
@@ -82,7 +80,7 @@ pub struct Datapath {
     pool: FramePool,
     arena: Vec<(Option<FrameBuf>, u32)>,
     arena_free: Vec<u32>,
-    floods: VecDeque<Waiting>,
+    floods: VecDeque<floods::Waiting>,
     /// Packet ports with frames to be sent at exhale.
     dirty: Vec<PortId>,
     batch: Vec<FrameBuf>,
@@ -113,7 +111,7 @@ impl Datapath {
             pool: FramePool::new(buffers),
             arena: (0..buffers).map(|_| (None, 0)).collect(),
             arena_free: (0..buffers as u32).rev().collect(),
-            floods: VecDeque::with_capacity(usize::from(MAX_PORTS)),
+            floods: VecDeque::with_capacity(floods::FLOODS_WAITING + 1),
             dirty: Vec::with_capacity(usize::from(MAX_PORTS)),
             batch: Vec::with_capacity(BATCH),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
@@ -241,78 +239,6 @@ impl Datapath {
         }
     }
 
-    fn start_flood(&mut self, flood: Flood, mut frame: FrameBuf, now: Time) {
-        frame.seal();
-        self.copied += u64::from(flood.copies()) - 1;
-        match self.arena_insert(frame) {
-            Ok(frame) => self.run_flood(Waiting { flood, frame, sent: 0 }, now),
-            Err(frame) => {
-                self.copied -= u64::from(flood.copies()) - 1;
-                self.drop_frame(flood.ingress(), frame, DropReason::NoBuffer);
-            }
-        }
-        if self.switch.has_probes() {
-            self.send_probes();
-        }
-    }
-
-    /// Sends copies until the flood or the breath's budget ends.
-    fn run_flood(&mut self, mut waiting: Waiting, now: Time) {
-        while self.copies_left > 0 {
-            let Some((egress, tag)) = self.switch.flood_next(&mut waiting.flood) else {
-                return self.end_flood(&waiting);
-            };
-            self.copies_left -= 1;
-            waiting.sent += 1;
-            if egress == PortId::GATEWAY {
-                self.copy_to_gateway(waiting.frame, now);
-            } else {
-                self.copy_to_port(egress, waiting.frame, tag);
-            }
-        }
-        if let Some(Some(attached)) = self.ports.get_mut(waiting.flood.ingress().index()) {
-            attached.flooding = true;
-        }
-        self.floods.push_back(waiting);
-    }
-
-    /// Ports that came or went while a flood waited make the number of copies differ from what was foreseen.
-    fn end_flood(&mut self, waiting: &Waiting) {
-        let foreseen = waiting.flood.copies();
-        self.copied += u64::from(waiting.sent.saturating_sub(foreseen));
-        self.closed.drops.add(DropReason::PortGone, u64::from(foreseen.saturating_sub(waiting.sent)));
-        self.release(waiting.frame);
-        if let Some(Some(attached)) = self.ports.get_mut(waiting.flood.ingress().index()) {
-            attached.flooding = false;
-        }
-    }
-
-    fn copy_to_port(&mut self, egress: PortId, id: u32, tag: TagOp) {
-        let Some(frame) = self.arena.get_mut(id as usize).and_then(|slot| slot.0.take()) else { return };
-        let queue = self.is_queueing(egress, &frame);
-        if !queue {
-            self.transmit(egress, &frame, tag);
-        }
-        if let Some(slot) = self.arena.get_mut(id as usize) {
-            slot.0 = Some(frame);
-            slot.1 += u32::from(queue);
-        }
-        if queue {
-            self.enqueue(egress, id, tag);
-        }
-    }
-
-    fn copy_to_gateway(&mut self, id: u32, now: Time) {
-        let Some(mut copy) = self.pool.take() else { return self.count_drop(PortId::GATEWAY, DropReason::NoBuffer) };
-        let original = self.arena.get(id as usize).and_then(|slot| slot.0.as_ref());
-        let filled = original.is_some_and(|frame| {
-            let filled = copy.fill(frame.bytes());
-            copy.meta = frame.meta;
-            filled
-        });
-        if filled { self.gateway_takes(copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
-    }
-
     fn send_probes(&mut self) {
         while let Some((egress, tag)) = self.switch.next_probe() {
             let Some(mut probe) = self.pool.take() else { return };
@@ -330,25 +256,6 @@ impl Datapath {
                 self.pool.put(probe);
             }
         }
-    }
-
-    /// Begins a breath: the copy budget is whole again and floods that wait go on, oldest first.
-    pub fn begin(&mut self, now: Time) {
-        self.copies_left = COPIES_PER_BREATH;
-        for _ in 0..self.floods.len() {
-            if self.copies_left == 0 {
-                return;
-            }
-            if let Some(waiting) = self.floods.pop_front() {
-                self.run_flood(waiting, now);
-            }
-        }
-    }
-
-    /// Whether floods wait for the next breath.
-    #[must_use]
-    pub fn is_flooding(&self) -> bool {
-        !self.floods.is_empty()
     }
 
     fn enqueue(&mut self, egress: PortId, id: u32, tag: TagOp) {

@@ -1,10 +1,11 @@
 //! The datapath on memory ports: the same code as the daemon's, on literal frames.
 #![allow(missing_docs, clippy::unwrap_used)]
 use std::time::Duration;
-use vswitch_io::datapath::{COPIES_PER_BREATH, Datapath, Inhaled};
+use vswitch_io::datapath::{COPIES_PER_BREATH, Datapath, FLOODS_WAITING, FLOODS_WAITING_PER_PORT, Inhaled};
 use vswitch_io::port::{MemoryPort, Port};
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
 use vswitch_switch::port::Guard;
+use vswitch_switch::storm::StormLimits;
 use vswitch_switch::{DropReason, FdbLimits, Mac, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac, VlanMode};
 
 const GATEWAY: [u8; 4] = [10, 88, 0, 1];
@@ -192,7 +193,7 @@ fn l14_l18_a_flood_to_1100_ports_resumes_in_order() {
     }
     let now = Time::from_secs(1);
     datapath.begin(now);
-    assert_eq!(datapath.inhale(ports[0], now), Inhaled::More);
+    assert_eq!(datapath.inhale(ports[0], now), Inhaled::Idle);
     let sent = |datapath: &Datapath| datapath.accounts().tx;
     assert!(sent(&datapath) <= u64::from(COPIES_PER_BREATH) + 1, "a breath's copies are bounded");
     assert!(datapath.accounts().balanced());
@@ -208,7 +209,8 @@ fn a_port_removed_under_a_flood_keeps_the_law() {
     let ports: Vec<PortId> = (0..1_000).map(|_| plug(&mut datapath, 0x67, PortConfig::default())).collect();
     assert!(datapath.memory(ports[0]).unwrap().feed(frame(Mac::BROADCAST, mac(2), 46)));
     datapath.begin(Time::from_secs(1));
-    assert_eq!(datapath.inhale(ports[0], Time::from_secs(1)), Inhaled::More);
+    assert_eq!(datapath.inhale(ports[0], Time::from_secs(1)), Inhaled::Idle);
+    assert!(datapath.is_flooding());
     for port in [999, 998, 0] {
         assert!(datapath.remove_port(ports[port]).is_some());
         assert!(datapath.accounts().balanced(), "{:?}", datapath.accounts());
@@ -227,11 +229,88 @@ fn ports_added_under_a_flood_keep_the_law() {
     let first = add(&mut datapath, 600);
     assert!(datapath.memory(first[0]).unwrap().feed(frame(Mac::BROADCAST, mac(2), 46)));
     datapath.begin(Time::from_secs(1));
-    assert_eq!(datapath.inhale(first[0], Time::from_secs(1)), Inhaled::More);
+    assert_eq!(datapath.inhale(first[0], Time::from_secs(1)), Inhaled::Idle);
     let late = add(&mut datapath, 600);
     // More copies by now than were foreseen, and it is not through.
     datapath.begin(Time::from_secs(2));
     assert!(datapath.is_flooding() && datapath.accounts().balanced(), "{:?}", datapath.accounts());
     run(&mut datapath, first[0], vec![]);
     assert!(late.iter().all(|&port| output(&mut datapath, port).len() == 1));
+}
+
+/// A datapath of 1,000 ports without storm control, and whether frames were sent on them.
+fn crowded() -> (Datapath, Vec<PortId>) {
+    let mut datapath = datapath();
+    let storm = StormLimits { broadcast: None, multicast: None, unknown: None };
+    let config = PortConfig { storm, ..PortConfig::default() };
+    let ports = (0..1_000).map(|_| plug(&mut datapath, 0x67, config.clone())).collect();
+    (datapath, ports)
+}
+
+/// DESIGN section 6: a flood may not hold up a frame whose way is known, not even one from the same port.
+#[test]
+fn known_unicast_passes_a_flood_that_waits() {
+    let (mut datapath, ports) = crowded();
+    let now = Time::from_secs(1);
+    // Port 1's station is known.
+    run(&mut datapath, ports[1], vec![frame(mac(9).mac(), mac(3), 46)]);
+    for port in &ports {
+        output(&mut datapath, *port);
+    }
+    assert!(datapath.memory(ports[0]).unwrap().feed(frame(Mac::BROADCAST, mac(2), 46)));
+    assert!(datapath.memory(ports[0]).unwrap().feed(frame(mac(3).mac(), mac(2), 47)));
+    datapath.begin(now);
+    assert_eq!(datapath.inhale(ports[0], now), Inhaled::Idle);
+    assert!(datapath.is_flooding());
+    assert!(output(&mut datapath, ports[1]).contains(&frame(mac(3).mac(), mac(2), 47)));
+    assert!(datapath.accounts().balanced());
+}
+
+/// DESIGN section 6: floods resume where they stopped, in the order in which they came.
+#[test]
+fn floods_wait_in_order_and_only_so_many() {
+    let (mut datapath, ports) = crowded();
+    let now = Time::from_secs(1);
+    let frames: Vec<Vec<u8>> = (0..20).map(|number| frame(Mac::BROADCAST, mac(2), 46 + number)).collect();
+    for frame in &frames {
+        assert!(datapath.memory(ports[0]).unwrap().feed(frame.clone()));
+    }
+    datapath.begin(now);
+    assert_eq!(datapath.inhale(ports[0], now), Inhaled::Idle);
+    let dropped = datapath.stats().drops.get(DropReason::FloodBacklog);
+    // One under way and those behind it; the budget of a port, though the switch had room for more.
+    assert_eq!(dropped, 20 - u64::from(FLOODS_WAITING_PER_PORT));
+    run(&mut datapath, ports[0], vec![]);
+    for port in &ports[1..] {
+        assert_eq!(output(&mut datapath, *port), frames[..usize::from(FLOODS_WAITING_PER_PORT)]);
+    }
+    // And of all ports together, so that buffers are left for those who flood nothing.
+    for port in &ports {
+        for frame in &frames[..4] {
+            assert!(datapath.memory(*port).unwrap().feed(frame.clone()));
+        }
+    }
+    datapath.begin(now);
+    for port in &ports {
+        datapath.inhale(*port, now);
+    }
+    assert!(datapath.outstanding() <= FLOODS_WAITING && datapath.accounts().balanced(), "{}", datapath.outstanding());
+}
+
+/// A flood of unknown unicast that waits holds its port: the way may be known for the next frame, which would overtake.
+#[test]
+fn unknown_unicast_is_not_overtaken() {
+    let (mut datapath, ports) = crowded();
+    let now = Time::from_secs(1);
+    for number in 0..2 {
+        assert!(datapath.memory(ports[0]).unwrap().feed(frame(mac(3).mac(), mac(2), 46 + number)));
+    }
+    datapath.begin(now);
+    assert_eq!(datapath.inhale(ports[0], now), Inhaled::More);
+    // The station makes itself known meanwhile, behind the last port that is flooded to.
+    assert!(datapath.memory(ports[999]).unwrap().feed(frame(mac(2).mac(), mac(3), 46)));
+    datapath.inhale(ports[999], now);
+    run(&mut datapath, ports[0], vec![]);
+    let got = output(&mut datapath, ports[999]);
+    assert_eq!(got, [frame(mac(3).mac(), mac(2), 46), frame(mac(3).mac(), mac(2), 47)]);
 }

@@ -54,6 +54,8 @@ drop_reasons! {
     NoEgress = "no-egress", "nobody to send it to: no other port in this VLAN takes it";
     /// L14: the port's storm budget is used up.
     Storm = "storm", "storm control: too many flooded copies a second, see: set NAME storm-broadcast=";
+    /// L14: floods wait already, of this port or of all, as many as may.
+    FloodBacklog = "flood-backlog", "too many floods wait already: more is flooded than can be copied";
     /// L13: longer than the egress port's MTU.
     Mtu = "mtu", "longer than the egress port's MTU (for GSO: headers + segment size)";
     /// The egress port went down or is not up yet (EIO, ENETDOWN).

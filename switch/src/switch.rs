@@ -101,6 +101,12 @@ impl Flood {
         self.copies
     }
 
+    /// Whether it is of unicast to a station that is not known: one that may be known for the next frame of its flow.
+    #[must_use]
+    pub const fn is_of_unknown(&self) -> bool {
+        matches!(self.class, FloodClass::Unknown)
+    }
+
     /// Where it came from.
     #[must_use]
     pub const fn ingress(&self) -> PortId {

@@ -127,7 +127,7 @@ impl Load {
 
     /// Breathes until they are through.
     pub fn breathe(&mut self) {
-        while self.breath(self.from) != Inhaled::Idle {}
+        while self.breath(self.from) != Inhaled::Idle || self.datapath.is_flooding() {}
     }
 
     /// Lets time pass: the next flood is probed.

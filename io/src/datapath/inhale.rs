@@ -1,6 +1,7 @@
 //! Reading ports: a turn of bounded frames and octets, one frame at a time or a batch, metadata judged as it comes.
 //!
-//! A port whose flood is not through is not read; what a batch brought beyond that flood waits in the port's backlog, in order.
+//! A port whose flood of unknown unicast is not through is not read; what a batch brought beyond that flood waits in the port's backlog, in
+//! order.
 use super::*;
 
 impl Datapath {
@@ -9,7 +10,7 @@ impl Datapath {
         let (mut frames, mut octets, mut drained) = (0, 0, false);
         while frames < FRAMES_PER_TURN && octets < BYTES_PER_TURN {
             let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Inhaled::Idle };
-            if attached.flooding {
+            if attached.unknown > 0 {
                 return Inhaled::More;
             }
             if let Some(frame) = attached.backlog.pop_front() {
@@ -88,7 +89,7 @@ impl Datapath {
         let mut batch = std::mem::take(&mut self.batch);
         for (frame, one) in batch.drain(..count.min(wanted)).zip(received) {
             octets += one.octets;
-            let behind = self.attached(id).is_some_and(|attached| attached.flooding);
+            let behind = self.attached(id).is_some_and(|attached| attached.unknown > 0);
             if behind { self.hold_back(id, frame, one) } else { self.received(id, frame, one, now) }
         }
         self.batch = batch;

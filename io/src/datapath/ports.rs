@@ -20,7 +20,7 @@ impl Datapath {
             let counters = PortCounters::default();
             // Reserved here: nothing is allocated while frames move.
             let backlog = VecDeque::with_capacity(BATCH);
-            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, flooding: false, capture: None }));
+            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, floods: 0, unknown: 0, capture: None }));
         }
         Ok(id)
     }
