@@ -161,13 +161,6 @@ class Lab:
             self.processes.append(process)
         return process
 
-    def plain_namespace(self, label):
-        """A namespace as users make it."""
-        name = self.prefix + label
-        self.spaces.append(name)
-        run("ip", "netns", "add", name)
-        return name
-
     def namespace(self, label):
         """A namespace with nothing in it that speaks unasked (no IPv6: no router solicitations, no MLD)."""
         name = self.prefix + label

@@ -8,9 +8,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const LOG: &str = "log";
 const OLD_LOG: &str = "log.old";
 
 /// Octets of a lock file that are read.
-const HOLDER_OCTETS: u64 = 64;
+const HOLDER_OCTETS: usize = 64;
 
 /// How long a killed daemon may take to end: 1,100 ports take it 26 s.
 const PREDECESSOR: Duration = Duration::from_secs(60);
@@ -131,6 +131,10 @@ impl RunDir {
                     return Ok(lock);
                 }
                 Ok(_) => {}
+                Err((file, _)) if ending(&file).is_some() => {
+                    eprintln!("waiting for the kernel to close the ports of the vswitch that was killed");
+                    await_predecessor(&file);
+                }
                 Err((file, _)) => {
                     let pid = holder(&file).map_or_else(|| "?".into(), |(pid, _)| pid.to_string());
                     bail!("one runs already (pid {pid}): \"vswitch down\" first, or use it");
@@ -144,6 +148,11 @@ impl RunDir {
     pub fn is_locked(&self) -> bool {
         let file = File::options().read(true).open(self.0.join(LOCK));
         file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
+    }
+
+    /// Whether the daemon was killed and is about to end: it answers no more.
+    pub fn is_ending(&self) -> bool {
+        File::open(self.0.join(LOCK)).is_ok_and(|lock| ending(&lock).is_some())
     }
 
     /// Binds the control socket in place of one that a killed daemon left. Only for the holder of the lock.
@@ -186,18 +195,32 @@ impl RunDir {
 
 /// Whom a lock file names: PID and start time (proc(5), clock ticks since boot).
 fn holder(file: &File) -> Option<(i32, u64)> {
-    let mut text = String::new();
-    file.take(HOLDER_OCTETS).read_to_string(&mut text).ok()?;
-    let (pid, start) = text.trim().split_once(' ')?;
+    let mut octets = [0; HOLDER_OCTETS];
+    let length = file.read_at(&mut octets, 0).ok()?;
+    let (pid, start) = std::str::from_utf8(octets.get(..length)?).ok()?.trim().split_once(' ')?;
     Some((pid.parse().ok()?, start.parse().ok()?))
 }
 
-/// A daemon that was killed lets go of the lock before the kernel has closed its ports, 20 ms each, one after another: until then their
-/// interfaces are in the way.
+/// The holder, if it is there.
+fn pidfd_of_holder(lock: &File) -> Option<(i32, OwnedFd)> {
+    let (pid, start) = holder(lock)?;
+    let pidfd = process::pidfd_open(pid).ok()?;
+    (process::start_time(pid).ok()? == start).then_some((pid, pidfd))
+}
+
+/// The holder, if it was killed and the kernel is still closing its ports, 20 ms each, one after another. Lock and socket go last.
+fn ending(lock: &File) -> Option<OwnedFd> {
+    let (pid, pidfd) = pidfd_of_holder(lock)?;
+    // A process gives up its memory, and with it its command line, before its files.
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    command.is_empty().then_some(pidfd)
+}
+
+/// Waits for the end of a daemon whose lock this was: until then the interfaces of its ports are in the way.
 fn await_predecessor(lock: &File) {
-    let Some((pid, start)) = holder(lock) else { return };
-    let Ok(pidfd) = process::pidfd_open(pid) else { return };
-    if process::start_time(pid).is_ok_and(|now| now == start) && pid != std::process::id().cast_signed() {
+    if let Some((pid, pidfd)) = pidfd_of_holder(lock)
+        && pid != std::process::id().cast_signed()
+    {
         let timeout = PollTimeout::try_from(PREDECESSOR).unwrap_or(PollTimeout::MAX);
         let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
     }

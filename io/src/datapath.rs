@@ -34,8 +34,8 @@ mod ports;
 
 /// Buffers of one worker: 16 MiB of address space, touched as needed.
 pub const POOL_FRAMES: usize = 256;
-/// Flood copies of one breath. A copy is a TAP write of 2 us, so 512 are 1 ms: what a unicast frame beside a storm waits at most.
-pub const COPIES_PER_BREATH: u32 = 512;
+/// Flood copies of one breath. A copy is a TAP write of 2 us, so 128 are 0.25 ms: what a unicast frame beside a storm waits at most.
+pub const COPIES_PER_BREATH: u32 = 128;
 /// Frames of one port in one breath.
 pub const FRAMES_PER_TURN: usize = 64;
 /// Octets of one port in one breath.

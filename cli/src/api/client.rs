@@ -40,6 +40,9 @@ impl Client {
 
     /// The daemon of a run directory, if it runs.
     pub fn connect_to(dir: &RunDir) -> Result<Self> {
+        if dir.is_ending() {
+            return Err(NoDaemon("vswitch was killed and is ending: \"vswitch up\" again, or attach something".into()).into());
+        }
         match UnixStream::connect(dir.socket()) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
