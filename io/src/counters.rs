@@ -45,6 +45,21 @@ pub struct PortCounters {
     pub drops: DropCounts,
 }
 
+/// What is counted beside the ports that there are: for a process that goes on where another ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Of ports that are gone.
+    pub closed: PortCounters,
+    /// The gateway's.
+    pub gateway: PortCounters,
+    /// See [`Accounts`].
+    pub generated: u64,
+    /// See [`Accounts`].
+    pub copied: u64,
+    /// See [`Accounts`].
+    pub consumed: u64,
+}
+
 /// A port as it is listed.
 #[derive(Clone, Debug)]
 pub struct PortStats {

@@ -8,7 +8,7 @@
 //! threads, for closing a TAP takes 20 ms; the pool grows at the end, for a process that exits closes its fds one after another.
 use crate::capture::{Capture, Captured};
 use crate::clock;
-use crate::counters::Stats;
+use crate::counters::{Carried, PortCounters, Stats};
 use crate::datapath::{Datapath, Inhaled};
 use crate::port::Port;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -56,6 +56,8 @@ pub struct WorkerConfig {
     pub switch: SwitchConfig,
     /// The gateway's, if there is one.
     pub gateway: Option<GatewayConfig>,
+    /// Begins only with [`WorkerHandle::resume`].
+    pub paused: bool,
 }
 
 /// What the worker tells on its own.
@@ -95,6 +97,8 @@ impl fmt::Display for WorkerError {
 }
 
 impl std::error::Error for WorkerError {}
+
+mod handle;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -153,6 +157,8 @@ struct Worker {
     teller: Teller,
     closers: Sender<Closing>,
     running: bool,
+    /// Frames are left to another process.
+    paused: bool,
     ticked: Time,
 }
 
@@ -180,6 +186,7 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             teller: workers,
             closers: closing,
             running: true,
+            paused: config.paused,
             ticked: clock::now(),
         };
         if let Err(error) = worker.run() {
@@ -194,7 +201,7 @@ impl Worker {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         while self.running {
-            let idle = self.ready.is_empty() && !self.datapath.is_flooding() && self.commands.is_empty();
+            let idle = (self.paused || self.ready.is_empty()) && !self.datapath.is_flooding() && self.commands.is_empty();
             let timeout = if !idle {
                 Some(Duration::ZERO)
             } else if self.datapath.switch.needs_tick() {
@@ -227,7 +234,8 @@ impl Worker {
 
     fn breathe(&mut self, now: Time) {
         self.datapath.begin(now);
-        for _ in 0..self.ready.len() {
+        let turns = if self.paused { 0 } else { self.ready.len() };
+        for _ in 0..turns {
             let Some(id) = self.ready.pop_front() else { break };
             if let Some(ready) = self.is_ready.get_mut(id.index()) {
                 *ready = false;
@@ -270,6 +278,11 @@ impl Worker {
             let _ = self.closers.try_send(Closing { port, ticket: Ticket(0) });
             error
         })?;
+        self.listen(id).map(|()| id)
+    }
+
+    /// Waits for a port from now on.
+    fn listen(&mut self, id: PortId) -> Result<(), PortError> {
         let fd = self.datapath.port(id).and_then(Port::fd).map(|fd| fd.as_raw_fd());
         if let Some(fd) = fd
             && let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), Token(id.index()), Interest::READABLE)
@@ -279,167 +292,6 @@ impl Worker {
             return Err(PortError::NoPort);
         }
         self.mark_ready(id);
-        Ok(id)
-    }
-}
-
-impl WorkerHandle {
-    fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Worker) -> T + Send + 'static) -> Result<T, WorkerError> {
-        let (answer, answered) = bounded(1);
-        let job: Job = Box::new(move |worker| {
-            let _ = answer.send(job(worker));
-        });
-        self.commands.send_timeout(job, ANSWER_TIMEOUT).map_err(|_| WorkerError)?;
-        self.waker.wake().map_err(|_| WorkerError)?;
-        answered.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
-            RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected => WorkerError,
-        })
-    }
-
-    /// Plugs a port in.
-    ///
-    /// # Errors
-    /// The worker is gone; or [`PortError`], and the port is closed.
-    pub fn add_port(&self, port: Port, config: PortConfig, mtu: u16) -> Result<Result<PortId, PortError>, WorkerError> {
-        self.ask(move |worker| worker.add_port(port, config, mtu))
-    }
-
-    fn ticket(&self) -> Ticket {
-        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    /// Unplugs a port, if it is there. Its fd is closed some 20 ms later: [`WorkerEvent::Closed`] tells when.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn remove_port(&self, id: PortId) -> Result<Option<Ticket>, WorkerError> {
-        let ticket = self.ticket();
-        self.ask(move |worker| worker.close(id, ticket).then_some(ticket))
-    }
-
-    /// Changes a port.
-    ///
-    /// # Errors
-    /// The worker is gone; or [`PortError`].
-    pub fn set_port(&self, id: PortId, config: PortConfig, mtu: u16) -> Result<Result<(), PortError>, WorkerError> {
-        self.ask(move |worker| worker.datapath.set_port(id, config, mtu))
-    }
-
-    /// Enters an address by hand.
-    ///
-    /// # Errors
-    /// The worker is gone; or the table is full.
-    pub fn fdb_add(&self, vid: Vid, mac: Mac, id: PortId) -> Result<Result<(), FdbError>, WorkerError> {
-        self.ask(move |worker| worker.datapath.switch.fdb_mut().add_static(vid, mac, id, clock::now()))
-    }
-
-    /// Forgets an address; says whether it was known.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn fdb_del(&self, vid: Vid, mac: Mac) -> Result<bool, WorkerError> {
-        self.ask(move |worker| worker.datapath.switch.fdb_mut().remove(vid, mac))
-    }
-
-    /// Forgets the dynamic addresses of one port or of all; says how many.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn fdb_flush(&self, id: Option<PortId>) -> Result<u32, WorkerError> {
-        self.ask(move |worker| {
-            let fdb = worker.datapath.switch.fdb_mut();
-            match id {
-                Some(id) => fdb.flush(id),
-                None => (0..vswitch_switch::port::MAX_PORTS).filter_map(PortId::new).map(|id| fdb.flush(id)).sum(),
-            }
-        })
-    }
-
-    /// A page of the filtering database and the next cursor.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn fdb_page(&self, cursor: u32) -> Result<(Vec<FdbRow>, Option<u32>), WorkerError> {
-        self.ask(move |worker| {
-            let mut rows = Vec::new();
-            let next = worker.datapath.switch.fdb().page(cursor, PAGE_SLOTS, clock::now(), |row| rows.push(row));
-            (rows, next)
-        })
-    }
-
-    /// Everything counted.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn stats(&self) -> Result<Stats, WorkerError> {
-        self.ask(|worker| worker.datapath.stats())
-    }
-
-    /// Changes the switch.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn set_switch(&self, ageing: Option<Duration>, group_forward: Option<u16>) -> Result<(), WorkerError> {
-        self.ask(move |worker| {
-            if let Some(ageing) = ageing {
-                worker.datapath.switch.fdb_mut().set_ageing(ageing);
-            }
-            if let Some(mask) = group_forward {
-                worker.datapath.switch.set_group_forward(mask);
-            }
-        })
-    }
-
-    /// Starts a mirror of a port into a file. [`WorkerEvent::MirrorEnded`] tells its end.
-    ///
-    /// # Errors
-    /// The worker is gone; or [`MirrorError`], and the file is closed.
-    pub fn start_mirror(&self, id: PortId, file: OwnedFd) -> Result<Result<Ticket, MirrorError>, WorkerError> {
-        let (ticket, teller, captures) = (self.ticket(), self.teller.clone(), Arc::clone(&self.captures));
-        if captures.fetch_add(1, Ordering::Relaxed) >= CAPTURE_LIMIT {
-            captures.fetch_sub(1, Ordering::Relaxed);
-            return Ok(Err(MirrorError::TooMany));
-        }
-        let ended = move |captured| {
-            captures.fetch_sub(1, Ordering::Relaxed);
-            teller.tell(WorkerEvent::MirrorEnded(ticket, captured));
-        };
-        let Ok(capture) = Capture::start(file, ended) else {
-            self.captures.fetch_sub(1, Ordering::Relaxed);
-            return Ok(Err(MirrorError::TooMany));
-        };
-        self.ask(move |worker| worker.datapath.start_capture(id, capture).map(|()| ticket).map_err(|_| MirrorError::Port))
-    }
-
-    /// Ends a port's mirror: it goes on until what it holds is written.
-    ///
-    /// # Errors
-    /// The worker is gone.
-    pub fn end_mirror(&self, id: PortId) -> Result<(), WorkerError> {
-        self.ask(move |worker| drop(worker.datapath.end_capture(id)))
-    }
-
-    /// The oldest event that was not fetched, without waiting.
-    #[must_use]
-    pub fn next_event(&self) -> Option<WorkerEvent> {
-        self.events.try_recv().ok()
-    }
-
-    /// Ends the worker, closes all ports and waits for that.
-    pub fn stop(self) {
-        let _ = self.ask(|worker| {
-            let ports: Vec<PortId> = worker.datapath.port_ids().collect();
-            for id in ports {
-                worker.close(id, Ticket(0));
-            }
-            worker.running = false;
-        });
-        let _ = self.thread.join();
-        let more = (CLOSERS..CLOSERS_AT_END.min(self.to_close.len()))
-            .map_while(|_| closer(self.to_close.clone(), self.teller.clone()).ok());
-        let more: Vec<_> = more.collect();
-        for closer in self.closers.into_iter().chain(more) {
-            let _ = closer.join();
-        }
+        Ok(())
     }
 }

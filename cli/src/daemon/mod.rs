@@ -149,7 +149,8 @@ impl Daemon {
         let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
         let gateway = network.gateway();
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
-        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway) }, notify).context("cannot start the worker")?;
+        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway), paused: false }, notify)
+            .context("cannot start the worker")?;
         Ok(Self {
             poll,
             signals,

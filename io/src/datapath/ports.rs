@@ -2,6 +2,10 @@
 //!
 //! A port that goes takes its waiting frames and floods with it, each a counted drop, and leaves its counters in the totals.
 use super::*;
+use crate::counters::Carried;
+
+/// Breaths that settling takes at the most: all floods that may wait, to all ports.
+const SETTLE_BREATHS: usize = 8_192;
 
 impl Datapath {
     /// Plugs a port in.
@@ -13,6 +17,23 @@ impl Datapath {
             Ok(id) => id,
             Err(error) => return Err((port, error)),
         };
+        self.place(id, port, mtu);
+        Ok(id)
+    }
+
+    /// Plugs a port in that another process had, under its number and with its counters.
+    ///
+    /// # Errors
+    /// See [`Switch::add_port_at`]; the port is given back.
+    pub fn adopt_port(&mut self, id: PortId, port: Port, config: PortConfig, mtu: u16) -> Result<(), (Port, PortError)> {
+        if let Err(error) = self.switch.add_port_at(id, config) {
+            return Err((port, error));
+        }
+        self.place(id, port, mtu);
+        Ok(())
+    }
+
+    fn place(&mut self, id: PortId, port: Port, mtu: u16) {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
@@ -22,7 +43,48 @@ impl Datapath {
             let backlog = VecDeque::with_capacity(BATCH);
             *slot = Some(Box::new(Attached { port, mtu, counters, backlog, floods: 0, unknown: 0, capture: None }));
         }
-        Ok(id)
+    }
+
+    /// Lets all frames that wait go where they are to go: nothing is held then. Reads nothing.
+    pub fn settle(&mut self, now: Time) {
+        // Bounded: what waits can make floods, but nothing that waits longer than these.
+        for _ in 0..SETTLE_BREATHS {
+            self.begin(now);
+            let mut waits = self.is_flooding();
+            for id in (0..MAX_PORTS).filter_map(PortId::new) {
+                while let Some(frame) = self.ports.get_mut(id.index()).and_then(|port| {
+                    let attached = port.as_mut().filter(|attached| attached.unknown == 0)?;
+                    attached.backlog.pop_front()
+                }) {
+                    self.from_port(id, frame, now);
+                }
+                waits |= self.attached(id).is_some_and(|attached| !attached.backlog.is_empty());
+            }
+            self.exhale();
+            if !waits && !self.is_flooding() {
+                return;
+            }
+        }
+    }
+
+    /// What another process is to go on with.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        let (generated, copied, consumed) = (self.generated, self.copied, self.consumed);
+        Carried { closed: self.closed, gateway: self.gateway_counters, generated, copied, consumed }
+    }
+
+    /// Goes on where another process ended: its counters, and those of its ports.
+    pub fn adopt(&mut self, carried: &Carried, ports: &[(PortId, PortCounters)]) {
+        (self.closed, self.gateway_counters) = (carried.closed, carried.gateway);
+        (self.generated, self.copied, self.consumed) = (carried.generated, carried.copied, carried.consumed);
+        for (id, counters) in ports {
+            match self.ports.get_mut(id.index()) {
+                Some(Some(attached)) => attached.counters = *counters,
+                // It went meanwhile.
+                Some(None) | None => merge(&mut self.closed, counters),
+            }
+        }
     }
 
     /// Unplugs a port and gives it back to be closed; its counters go on in the totals.

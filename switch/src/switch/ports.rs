@@ -24,6 +24,17 @@ impl Switch {
         Ok(id)
     }
 
+    /// Adds a port under a number that it had in another process.
+    ///
+    /// # Errors
+    /// [`PortError::Number`] when it is taken or the gateway's, [`PortError::MacTaken`]; nothing has changed then.
+    pub fn add_port_at(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
+        if id == PortId::GATEWAY || self.port(id).is_some() {
+            return Err(PortError::Number);
+        }
+        self.insert_port(id, config)
+    }
+
     pub(super) fn insert_port(&mut self, id: PortId, config: PortConfig) -> Result<(), PortError> {
         if let Guard::Bound(mac) = config.guard {
             self.bind(mac, id)?;

@@ -1,0 +1,239 @@
+//! The control plane's end of the worker: each call is a job for its next breath, and waits for the answer.
+use super::*;
+
+impl WorkerHandle {
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Worker) -> T + Send + 'static) -> Result<T, WorkerError> {
+        let (answer, answered) = bounded(1);
+        let job: Job = Box::new(move |worker| {
+            let _ = answer.send(job(worker));
+        });
+        self.commands.send_timeout(job, ANSWER_TIMEOUT).map_err(|_| WorkerError)?;
+        self.waker.wake().map_err(|_| WorkerError)?;
+        answered.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected => WorkerError,
+        })
+    }
+
+    /// Plugs a port in.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`], and the port is closed.
+    pub fn add_port(&self, port: Port, config: PortConfig, mtu: u16) -> Result<Result<PortId, PortError>, WorkerError> {
+        self.ask(move |worker| worker.add_port(port, config, mtu))
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Unplugs a port, if it is there. Its fd is closed some 20 ms later: [`WorkerEvent::Closed`] tells when.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn remove_port(&self, id: PortId) -> Result<Option<Ticket>, WorkerError> {
+        let ticket = self.ticket();
+        self.ask(move |worker| worker.close(id, ticket).then_some(ticket))
+    }
+
+    /// Changes a port.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`].
+    pub fn set_port(&self, id: PortId, config: PortConfig, mtu: u16) -> Result<Result<(), PortError>, WorkerError> {
+        self.ask(move |worker| worker.datapath.set_port(id, config, mtu))
+    }
+
+    /// Enters an address by hand.
+    ///
+    /// # Errors
+    /// The worker is gone; or the table is full.
+    pub fn fdb_add(&self, vid: Vid, mac: Mac, id: PortId) -> Result<Result<(), FdbError>, WorkerError> {
+        self.ask(move |worker| worker.datapath.switch.fdb_mut().add_static(vid, mac, id, clock::now()))
+    }
+
+    /// Forgets an address; says whether it was known.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_del(&self, vid: Vid, mac: Mac) -> Result<bool, WorkerError> {
+        self.ask(move |worker| worker.datapath.switch.fdb_mut().remove(vid, mac))
+    }
+
+    /// Forgets the dynamic addresses of one port or of all; says how many.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_flush(&self, id: Option<PortId>) -> Result<u32, WorkerError> {
+        self.ask(move |worker| {
+            let fdb = worker.datapath.switch.fdb_mut();
+            match id {
+                Some(id) => fdb.flush(id),
+                None => (0..vswitch_switch::port::MAX_PORTS).filter_map(PortId::new).map(|id| fdb.flush(id)).sum(),
+            }
+        })
+    }
+
+    /// A page of the filtering database and the next cursor.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn fdb_page(&self, cursor: u32) -> Result<(Vec<FdbRow>, Option<u32>), WorkerError> {
+        self.ask(move |worker| {
+            let mut rows = Vec::new();
+            let next = worker.datapath.switch.fdb().page(cursor, PAGE_SLOTS, clock::now(), |row| rows.push(row));
+            (rows, next)
+        })
+    }
+
+    /// Everything counted.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn stats(&self) -> Result<Stats, WorkerError> {
+        self.ask(|worker| worker.datapath.stats())
+    }
+
+    /// Changes the switch.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn set_switch(&self, ageing: Option<Duration>, group_forward: Option<u16>) -> Result<(), WorkerError> {
+        self.ask(move |worker| {
+            if let Some(ageing) = ageing {
+                worker.datapath.switch.fdb_mut().set_ageing(ageing);
+            }
+            if let Some(mask) = group_forward {
+                worker.datapath.switch.set_group_forward(mask);
+            }
+        })
+    }
+
+    /// Starts a mirror of a port into a file. [`WorkerEvent::MirrorEnded`] tells its end.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`MirrorError`], and the file is closed.
+    pub fn start_mirror(&self, id: PortId, file: OwnedFd) -> Result<Result<Ticket, MirrorError>, WorkerError> {
+        let (ticket, teller, captures) = (self.ticket(), self.teller.clone(), Arc::clone(&self.captures));
+        if captures.fetch_add(1, Ordering::Relaxed) >= CAPTURE_LIMIT {
+            captures.fetch_sub(1, Ordering::Relaxed);
+            return Ok(Err(MirrorError::TooMany));
+        }
+        let ended = move |captured| {
+            captures.fetch_sub(1, Ordering::Relaxed);
+            teller.tell(WorkerEvent::MirrorEnded(ticket, captured));
+        };
+        let Ok(capture) = Capture::start(file, ended) else {
+            self.captures.fetch_sub(1, Ordering::Relaxed);
+            return Ok(Err(MirrorError::TooMany));
+        };
+        self.ask(move |worker| worker.datapath.start_capture(id, capture).map(|()| ticket).map_err(|_| MirrorError::Port))
+    }
+
+    /// Ends a port's mirror: it goes on until what it holds is written.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn end_mirror(&self, id: PortId) -> Result<(), WorkerError> {
+        self.ask(move |worker| drop(worker.datapath.end_capture(id)))
+    }
+
+    /// A second fd of a port, for another process.
+    ///
+    /// # Errors
+    /// The worker is gone; or there is no such port, or too many fds are open.
+    pub fn port_fd(&self, id: PortId) -> Result<io::Result<OwnedFd>, WorkerError> {
+        self.ask(move |worker| {
+            let fd = worker.datapath.port(id).and_then(Port::fd).ok_or(io::ErrorKind::NotFound)?;
+            fd.try_clone_to_owned()
+        })
+    }
+
+    /// Plugs a port in that another process had. It is read after [`WorkerHandle::resume`].
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`], and the port is closed.
+    pub fn adopt_port(&self, id: PortId, port: Port, config: PortConfig, mtu: u16) -> Result<Result<(), PortError>, WorkerError> {
+        self.ask(move |worker| match worker.datapath.adopt_port(id, port, config, mtu) {
+            Ok(()) => worker.listen(id),
+            Err((port, error)) => {
+                let _ = worker.closers.try_send(Closing { port, ticket: Ticket(0) });
+                Err(error)
+            }
+        })
+    }
+
+    /// Enters addresses that another process knew.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn adopt_fdb(&self, mut rows: Vec<FdbRow>) -> Result<(), WorkerError> {
+        // The oldest first: entries expire in the order in which they were entered.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.age));
+        self.ask(move |worker| {
+            let now = clock::now();
+            for row in rows {
+                let seen = Time::from_nanos(now.nanos().saturating_sub(u64::try_from(row.age.as_nanos()).unwrap_or(u64::MAX)));
+                let limit = worker.datapath.switch.port_config(row.port).map_or(1, |config| config.fdb_limit);
+                let fdb = worker.datapath.switch.fdb_mut();
+                // A table that is full leaves the rest to be learned.
+                match vswitch_switch::UnicastMac::new(row.mac) {
+                    Some(mac) if !row.is_static => drop(fdb.learn(row.vid, mac, row.port, limit, seen)),
+                    Some(_) | None => drop(fdb.add_static(row.vid, row.mac, row.port, now)),
+                }
+            }
+        })
+    }
+
+    /// Stops reading, sends what waits, and says what was counted: another process may go on from here.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn pause(&self) -> Result<(Carried, Vec<(PortId, PortCounters)>), WorkerError> {
+        self.ask(|worker| {
+            worker.paused = true;
+            worker.datapath.settle(clock::now());
+            let ports = worker.datapath.stats().ports;
+            (worker.datapath.carried(), ports.into_iter().skip(1).map(|(id, stats)| (id, stats.counters)).collect())
+        })
+    }
+
+    /// Goes on where another process ended.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn adopt(&self, carried: Carried, ports: Vec<(PortId, PortCounters)>) -> Result<(), WorkerError> {
+        self.ask(move |worker| worker.datapath.adopt(&carried, &ports))
+    }
+
+    /// Reads again, or for the first time.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn resume(&self) -> Result<(), WorkerError> {
+        self.ask(|worker| worker.paused = false)
+    }
+
+    /// The oldest event that was not fetched, without waiting.
+    #[must_use]
+    pub fn next_event(&self) -> Option<WorkerEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// Ends the worker, closes all ports and waits for that.
+    pub fn stop(self) {
+        let _ = self.ask(|worker| {
+            let ports: Vec<PortId> = worker.datapath.port_ids().collect();
+            for id in ports {
+                worker.close(id, Ticket(0));
+            }
+            worker.running = false;
+        });
+        let _ = self.thread.join();
+        let more = (CLOSERS..CLOSERS_AT_END.min(self.to_close.len()))
+            .map_while(|_| closer(self.to_close.clone(), self.teller.clone()).ok());
+        let more: Vec<_> = more.collect();
+        for closer in self.closers.into_iter().chain(more) {
+            let _ = closer.join();
+        }
+    }
+}
