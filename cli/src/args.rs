@@ -20,6 +20,8 @@ pub enum Verb {
     Up(Up),
     /// End the switch; what is attached loses its interface
     Down,
+    /// Start the switch anew, also after an upgrade, without a gap for what is attached
+    Restart,
     /// Plug a network namespace in
     Attach(Box<Attach>),
     /// Unplug one
@@ -88,6 +90,7 @@ impl Verb {
         match self {
             Self::Up(_) => "up",
             Self::Down => "down",
+            Self::Restart => "restart",
             Self::Attach(_) => "attach",
             Self::Detach { .. } => "detach",
             Self::Set { .. } => "set",
@@ -148,6 +151,9 @@ pub struct Up {
     /// In a session of its own, log to the run directory (set by "up" without --foreground)
     #[arg(long, hide = true, requires = "foreground")]
     pub detached: bool,
+    /// Take over from the daemon at the other end of standard input (set by "restart")
+    #[arg(long, hide = true, requires = "detached")]
+    pub take_over: bool,
 }
 
 impl Default for Up {
@@ -155,7 +161,16 @@ impl Default for Up {
     fn default() -> Self {
         let ageing = vswitch_switch::fdb::DEFAULT_AGEING.as_secs();
         let fdb_limit = vswitch_switch::fdb::DEFAULT_FDB_LIMIT;
-        Self { foreground: false, subnet: None, gateway: None, ageing, fdb_limit, group_forward: None, detached: false }
+        Self {
+            foreground: false,
+            subnet: None,
+            gateway: None,
+            ageing,
+            fdb_limit,
+            group_forward: None,
+            detached: false,
+            take_over: false,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let result = match args.verb {
         Verb::Up(up) => commands::up::run(&up),
         Verb::Down => commands::down::run(),
+        Verb::Restart => commands::restart::run(),
         Verb::Attach(attach) => commands::attach::run(&attach),
         Verb::Detach { container } => commands::detach::run(&container),
         Verb::Set { name, settings } => commands::set::run(name, settings),

@@ -4,7 +4,6 @@
 //! that is checked for owner and links. A daemon that root starts runs as another user, whom the directory is given to: so it is never
 //! one that holds anything else.
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
@@ -105,37 +104,26 @@ impl RunDir {
         Ok(())
     }
 
-    /// Takes the lock that one daemon holds, or says who holds it. The file says the holder's PID and start time.
-    pub fn lock(&self) -> Result<Flock<File>> {
+    /// Takes the lock that one daemon holds as long as the file is open, or says who holds it.
+    pub fn lock(&self) -> Result<File> {
         let path = self.0.join(LOCK);
-        let options = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
-        };
         for _ in 0..LOCK_TRIES {
-            let file = options().with_context(|| format!("cannot open {}: remove it", path.display()))?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            let mut options = File::options();
+            let options = options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+            let file = options.open(&path).with_context(|| format!("cannot open {}: remove it", path.display()))?;
+            match file.try_lock() {
                 // A "down" that ends just now may have removed the file between the two calls.
-                Ok(lock) if std::fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
-                    await_predecessor(&lock);
-                    let own = i32::try_from(std::process::id())?;
-                    lock.set_len(0)?;
-                    (&*lock).seek(SeekFrom::Start(0))?;
-                    writeln!(&*lock, "{own} {}", process::start_time(own)?)?;
-                    return Ok(lock);
+                Ok(()) if std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
+                    await_predecessor(&file);
+                    sign(&file, &signature()?)?;
+                    return Ok(file);
                 }
-                Ok(_) => {}
-                Err((file, _)) if ending(&file).is_some() => {
+                Ok(()) => {}
+                Err(_) if ending(&file).is_some() => {
                     eprintln!("waiting for the kernel to close the ports of the vswitch that was killed");
                     await_predecessor(&file);
                 }
-                Err((file, _)) => {
+                Err(_) => {
                     let pid = holder(&file).map_or_else(|| "?".into(), |(pid, _)| pid.to_string());
                     bail!("one runs already (pid {pid}): \"vswitch down\" first, or use it");
                 }
@@ -146,8 +134,7 @@ impl RunDir {
 
     /// Whether a daemon holds the lock.
     pub fn is_locked(&self) -> bool {
-        let file = File::options().read(true).open(self.0.join(LOCK));
-        file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
+        File::open(self.0.join(LOCK)).is_ok_and(|file| file.try_lock().is_err())
     }
 
     /// Whether the daemon was killed and is about to end: it answers no more.
@@ -191,6 +178,19 @@ impl RunDir {
         }
         let _ = std::fs::remove_dir(&self.0);
     }
+}
+
+/// This process as a lock file names it: PID and start time.
+pub fn signature() -> Result<String> {
+    let own = i32::try_from(std::process::id())?;
+    Ok(format!("{own} {}\n", process::start_time(own)?))
+}
+
+/// Writes into a lock file who holds it.
+pub fn sign(mut lock: &File, signature: &str) -> Result<()> {
+    lock.set_len(0)?;
+    lock.seek(SeekFrom::Start(0))?;
+    Ok(lock.write_all(signature.as_bytes())?)
 }
 
 /// Whom a lock file names: PID and start time (proc(5), clock ticks since boot).

@@ -8,7 +8,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vswitch_io::sys::scm;
 
@@ -69,6 +69,11 @@ impl Server {
         registry.register(&mut listener, token, Interest::READABLE)?;
         let slots = (0..CONNECTIONS).map(|_| None).collect();
         Ok(Self { listener, owner, first_token, slots, serial: 0, turn: 0, closed: Vec::new() })
+    }
+
+    /// For another process to listen on.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
     /// Takes new connections; says whether there may be more.

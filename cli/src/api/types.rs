@@ -80,6 +80,8 @@ pub enum Verb {
         from: u16,
     },
     Down,
+    /// With one end of a socket pair: another daemon is at the other end.
+    HandOver,
 }
 
 /// A port's kind.
@@ -189,6 +191,8 @@ pub struct Info {
     pub uplink: String,
     /// Seconds since its start.
     pub uptime: u64,
+    /// Restarts since then.
+    pub restarts: u32,
     pub containers: u32,
     pub fdb_entries: u32,
     pub fdb_capacity: u32,

@@ -6,6 +6,7 @@ pub mod down;
 pub mod fdb;
 pub mod mirror;
 pub mod ports;
+pub mod restart;
 pub mod set;
 pub mod show;
 pub mod stats;

@@ -6,20 +6,21 @@ use crate::{daemon, print};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use vswitch_io::privilege;
 
-/// What the daemon says on its standard output once it answers.
-const READY: &str = "ready\n";
-/// Octets that a daemon may say instead.
-const FAILURE_OCTETS: u64 = 4_096;
+/// What the daemon says on its standard output once it answers; behind it the microseconds without a frame of a restart.
+const READY: &str = "ready";
+/// Octets that it, or an error instead, has at the most.
+const ANSWER_OCTETS: u64 = 4_096;
 
 pub fn run(options: &Up) -> Result<()> {
     if options.detached {
         return detached(options);
     }
     if options.foreground {
-        return daemon::run(options, || {});
+        return daemon::run(options, |_| {});
     }
     start(options)?;
     let info = super::show::info(&mut Client::connect()?)?;
@@ -28,34 +29,58 @@ pub fn run(options: &Up) -> Result<()> {
 
 /// Runs this very program once more, as a daemon, and waits until it answers.
 pub fn start(options: &Up) -> Result<()> {
-    let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
-    let service = privilege::service_user();
-    let dir = RunDir::of_user();
-    dir.prepare(service)?;
-    let log = dir.open_log(service)?;
-    let mut command = Command::new(program);
-    command.args(["up", "--foreground", "--detached"]);
-    command.args(["--ageing", &options.ageing.to_string(), "--fdb-limit", &options.fdb_limit.to_string()]);
-    for (flag, value) in [("--subnet", options.subnet.clone()), ("--gateway", options.gateway.map(|a| a.to_string()))] {
-        command.args(value.map(|value| [flag.to_owned(), value]).into_iter().flatten());
+    let mut flags = vec!["--ageing".into(), options.ageing.to_string(), "--fdb-limit".into(), options.fdb_limit.to_string()];
+    for (flag, value) in [
+        ("--subnet", options.subnet.clone()),
+        ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
+        ("--group-forward", options.group_forward.clone()),
+    ] {
+        flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
-    if let Some(list) = &options.group_forward {
-        command.args(["--group-forward", list]);
+    Starting::new(&flags, Stdio::null())?.wait().map(drop)
+}
+
+/// A daemon that starts.
+pub struct Starting {
+    child: Child,
+    dir: RunDir,
+}
+
+impl Starting {
+    /// Runs this very program once more, with `flags`, in a session of its own.
+    pub fn new(flags: &[String], input: Stdio) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+        let service = privilege::service_user();
+        let dir = RunDir::of_user();
+        dir.prepare(service)?;
+        let log = dir.open_log(service)?;
+        let mut command = Command::new(program);
+        command.args(["up", "--foreground", "--detached"]).args(flags).stdin(input).stdout(Stdio::piped()).stderr(log);
+        let child = command.spawn().context("cannot start the daemon: see that the vswitch program is still there")?;
+        Ok(Self { child, dir })
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-    let mut child = command.spawn().context("cannot start the daemon: see that the vswitch program is still there")?;
-    let mut said = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        // It says one of two things and closes; both are short.
-        stdout.take(FAILURE_OCTETS).read_to_string(&mut said)?;
+
+    /// Waits until it answers; gives back what it adds to that.
+    pub fn wait(mut self) -> Result<String> {
+        let mut said = String::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            // It says one of two things and closes; both are short.
+            stdout.take(ANSWER_OCTETS).read_to_string(&mut said)?;
+        }
+        if let Some(rest) = said.strip_prefix(READY) {
+            return Ok(rest.trim().into());
+        }
+        let status = self.child.wait()?;
+        match said.trim() {
+            "" => bail!("the daemon ended at its start ({status}): see {}", self.dir.log().display()),
+            why => bail!("{why}"),
+        }
     }
-    if said == READY {
-        return Ok(());
-    }
-    let status = child.wait()?;
-    match said.trim() {
-        "" => bail!("the daemon ended at its start ({status}): see {}", dir.log().display()),
-        why => bail!("{why}"),
+
+    /// Ends it.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -64,8 +89,9 @@ fn detached(options: &Up) -> Result<()> {
     nix::unistd::setsid().context("cannot leave the session: run \"vswitch up\"")?;
     std::env::set_current_dir("/")?;
     let null = File::options().write(true).open("/dev/null")?;
-    let ready = || {
-        let _ = print::out(READY);
+    let ready = |gap: Option<Duration>| {
+        let gap = gap.map_or_else(String::new, |gap| format!(" {}", gap.as_micros()));
+        let _ = print::out(&format!("{READY}{gap}\n"));
         let _ = nix::unistd::dup2_stdout(&null);
     };
     let result = daemon::run(options, ready);

@@ -2,6 +2,7 @@
 //!
 //! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
 //! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod handover;
 mod log;
 mod network;
 mod registry;
@@ -11,9 +12,10 @@ mod watches;
 use crate::api::server::{ConnectionId, Server};
 use crate::api::types::{Answer, Mirrored};
 use crate::args::Up;
-use crate::rundir::RunDir;
+use crate::rundir::{self, RunDir};
 use crate::settings;
 use anyhow::{Context, Result};
+use handover::{Channel, Taken};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use network::Network;
@@ -21,14 +23,16 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use registry::Registry;
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vswitch_io::capture::Captured;
 use vswitch_io::netns::NAME_DIRS;
-use vswitch_io::privilege::{self, Confinement, Enforced};
+use vswitch_io::privilege::{self, Confinement, Enforced, Identity, Report};
 use vswitch_io::sys::process;
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
 use vswitch_switch::{FdbLimits, PortId, SwitchConfig, SwitchEvent};
@@ -41,6 +45,8 @@ const FIRST_CONNECTION: usize = 16;
 const FIRST_WATCH: usize = 1_024;
 /// Requests answered before the rest of the world has its turn.
 const REQUESTS_PER_TURN: usize = 64;
+/// How long a restart waits for what is under way.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a detach waits for its port to be closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,12 +57,21 @@ enum Session {
     Mirroring { ticket: Ticket, port: PortId, name: String },
 }
 
+/// Another daemon waits to take over.
+struct Leaving {
+    /// Who asked.
+    id: ConnectionId,
+    channel: OwnedFd,
+    until: Instant,
+}
+
 /// What does not change.
 struct Facts {
     socket: PathBuf,
     owner: u32,
     uid: u32,
     started: Instant,
+    restarts: u32,
     confinement: String,
 }
 
@@ -71,86 +86,131 @@ struct Daemon {
     sessions: HashMap<ConnectionId, Session>,
     facts: Facts,
     news: log::Budget,
+    /// Held as long as it is open, here or in the daemon that follows.
+    lock: File,
+    leaving: Option<Leaving>,
+    /// Another one has taken over.
+    left: bool,
     running: bool,
 }
 
-/// Runs until it is told to end. `ready` is called once it answers.
-pub fn run(options: &Up, ready: impl FnOnce()) -> Result<()> {
+/// What a daemon begins with: of its own, or another one's.
+struct Beginning {
+    network: Network,
+    fdb: FdbLimits,
+    group_forward: u16,
+    listener: UnixListener,
+    lock: File,
+    started: Instant,
+    restarts: u32,
+    /// To the daemon that is to be taken over.
+    channel: Option<Channel>,
+}
+
+impl Beginning {
+    fn fresh(options: &Up, dir: &RunDir, service: Option<Identity>) -> Result<Self> {
+        let network = Network::choose(options.subnet.as_deref(), options.gateway)?;
+        let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
+        dir.prepare(service)?;
+        let lock = dir.lock()?;
+        let listener = dir.bind(service)?;
+        let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
+        Ok(Self { network, fdb, group_forward, listener, lock, started: Instant::now(), restarts: 0, channel: None })
+    }
+
+    fn taken() -> Result<Self> {
+        let mut channel = Channel::new(std::io::stdin().as_fd().try_clone_to_owned()?)?;
+        let Taken { hello, listener, lock } = handover::greet(&mut channel)?;
+        let fdb = FdbLimits { entries: hello.fdb_limit, ageing: Duration::from_secs(hello.ageing) };
+        let started = Instant::now().checked_sub(Duration::from_secs(hello.uptime)).unwrap_or_else(Instant::now);
+        Ok(Self {
+            network: hello.network()?,
+            fdb,
+            group_forward: hello.group_forward,
+            listener: listener.into(),
+            lock: lock.into(),
+            started,
+            restarts: hello.restarts.saturating_add(1),
+            channel: Some(channel),
+        })
+    }
+}
+
+/// Runs until it is told to end. `ready` is called once it answers, with the time for which no frame was read where another one was
+/// taken over.
+pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let owner = nix::unistd::geteuid().as_raw();
-    let network = Network::choose(options.subnet.as_deref(), options.gateway)?;
-    let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
     let service = privilege::service_user();
     let dir = RunDir::of_user();
-    dir.prepare(service)?;
-    let _lock = dir.lock()?;
+    let mut beginning = if options.take_over { Beginning::taken()? } else { Beginning::fresh(options, &dir, service)? };
     if options.detached {
         log::to_file(&dir, service)?;
     } else {
         log::to_stderr();
     }
-    let listener = dir.bind(service)?;
+    // /proc is out of reach later.
+    let signature = rundir::signature()?;
     process::raise_open_files().context("cannot raise the limit of open files")?;
     // Blocked here, so that every thread inherits it: the signals come through an fd.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let confinement = privilege::drop_privileges(&Confinement {
+    let report = privilege::drop_privileges(&Confinement {
         target: service,
         read_write_dirs: vec![dir.path().into()],
         read_dirs: NAME_DIRS.iter().map(PathBuf::from).collect(),
     })?;
-    let confined = match (confinement.landlock, confinement.bounding_set_empty || owner != 0) {
-        (Enforced::Fully, true) => "complete".to_owned(),
-        (landlock, bounded) => format!(
-            "landlock {}{}",
-            match landlock {
-                Enforced::Fully => "complete",
-                Enforced::Partly => "in part (an older kernel)",
-                Enforced::Not => "none (the kernel has none)",
-            },
-            if bounded { "" } else { ", capability bounding set not empty" }
-        ),
+    let facts = Facts {
+        socket: dir.socket(),
+        owner,
+        uid: report.identity.uid,
+        started: beginning.started,
+        restarts: beginning.restarts,
+        confinement: describe(&report, owner),
     };
-    let facts =
-        Facts { socket: dir.socket(), owner, uid: confinement.identity.uid, started: Instant::now(), confinement: confined };
-    let result = Daemon::start(options, network, group_forward, listener, signals, facts).and_then(|mut daemon| {
-        let gateway = network.gateway();
-        tracing::info!(
-            "vswitch {} up: network {network}, gateway {} ({})",
-            env!("CARGO_PKG_VERSION"),
-            gateway.address,
-            gateway.mac
-        );
-        ready();
-        let result = daemon.serve();
-        tracing::info!("ending, {} attached", daemon.registry.len());
-        daemon.worker.stop();
-        result
-    });
-    let _ = std::fs::remove_file(dir.socket());
+    let channel = beginning.channel.take();
+    let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
+    let gap = channel.map(|mut channel| daemon.take_over(&mut channel)).transpose()?;
+    rundir::sign(&daemon.lock, &signature)?;
+    let (network, gateway) = (daemon.registry.network, daemon.registry.network.gateway());
+    tracing::info!("vswitch {} up: network {network}, gateway {} ({})", env!("CARGO_PKG_VERSION"), gateway.address, gateway.mac);
+    ready(gap);
+    let result = daemon.serve();
+    tracing::info!("ending, {} attached{}", daemon.registry.len(), if daemon.left { ", handed over" } else { "" });
+    if !daemon.left {
+        let _ = std::fs::remove_file(dir.socket());
+    }
+    daemon.worker.stop();
     result
 }
 
+/// What of the sandbox this kernel has.
+fn describe(report: &Report, owner: u32) -> String {
+    let landlock = match report.landlock {
+        Enforced::Fully => "complete",
+        Enforced::Partly => "in part (an older kernel)",
+        Enforced::Not => "none (the kernel has none)",
+    };
+    match (report.landlock, report.bounding_set_empty || owner != 0) {
+        (Enforced::Fully, true) => "complete".into(),
+        (_, true) => format!("landlock {landlock}"),
+        (_, false) => format!("landlock {landlock}, capability bounding set not empty"),
+    }
+}
+
 impl Daemon {
-    fn start(
-        options: &Up,
-        network: Network,
-        group_forward: u16,
-        listener: std::os::unix::net::UnixListener,
-        signals: SignalFd,
-        facts: Facts,
-    ) -> Result<Self> {
+    fn start(beginning: Beginning, signals: SignalFd, facts: Facts, paused: bool) -> Result<Self> {
+        let Beginning { network, fdb, group_forward, listener, lock, .. } = beginning;
         let poll = Poll::new()?;
         let notify = Arc::new(Waker::new(poll.registry(), WORKER)?);
         poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
         let server = Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION)?;
         // The standard library's hash keys are the kernel's random numbers.
         let seed = RandomState::new().build_hasher().finish();
-        let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
         let gateway = network.gateway();
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
-        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway), paused: false }, notify)
-            .context("cannot start the worker")?;
+        let worker =
+            worker::spawn(WorkerConfig { switch, gateway: Some(gateway), paused }, notify).context("cannot start the worker")?;
         Ok(Self {
             poll,
             signals,
@@ -159,6 +219,9 @@ impl Daemon {
             registry: Registry::new(network),
             watches: Watches::new(FIRST_WATCH),
             sessions: HashMap::new(),
+            lock,
+            leaving: None,
+            left: false,
             facts,
             news: log::Budget::new(),
             running: true,
@@ -185,7 +248,9 @@ impl Daemon {
                     token => self.vanished(token),
                 }
             }
-            more |= self.server.accept(self.poll.registry(), Instant::now());
+            if self.leaving.is_none() {
+                more |= self.server.accept(self.poll.registry(), Instant::now());
+            }
             self.fetch_news();
             for turn in 1..=REQUESTS_PER_TURN {
                 let Some((id, verb, fds)) = self.server.next_request() else { break };
@@ -193,8 +258,23 @@ impl Daemon {
                 more |= turn == REQUESTS_PER_TURN;
             }
             self.sweep(Instant::now());
+            more |= self.try_to_leave();
         }
         Ok(())
+    }
+
+    /// Hands over to the daemon that waits for it, once nothing is half done. Says whether connections wait that were not taken meanwhile.
+    fn try_to_leave(&mut self) -> bool {
+        let Some(leaving) = self.leaving.take_if(|leaving| self.sessions.is_empty() || leaving.until <= Instant::now()) else {
+            return false;
+        };
+        let result = self.hand_over(leaving.channel);
+        match &result {
+            Ok(()) => (self.left, self.running) = (true, false),
+            Err(error) => tracing::warn!("no restart: {error:#}"),
+        }
+        self.answer(leaving.id, result.and_then(|()| verbs::done()));
+        true
     }
 
     fn until_deadline(&self) -> Option<Duration> {
@@ -202,7 +282,8 @@ impl Daemon {
             Session::Detaching { until, .. } => Some(*until),
             Session::Attaching { .. } | Session::Mirroring { .. } => None,
         });
-        let deadline = detaching.chain(self.server.deadline()).min()?;
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
+        let deadline = detaching.chain(self.server.deadline()).chain(leaving).min()?;
         // Rounded up: epoll counts milliseconds.
         Some(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }

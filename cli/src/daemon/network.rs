@@ -41,6 +41,14 @@ impl Network {
         Ok(network)
     }
 
+    /// That of another daemon.
+    pub fn of(gateway: Ipv4Addr, prefix: u8) -> Result<Self> {
+        if !PREFIXES.contains(&prefix) {
+            bail!("a network cannot have {prefix} bits: restart with this version on both sides");
+        }
+        Self::new(Ipv4Net { address: Ipv4Addr::from_bits(gateway.to_bits() & !(u32::MAX >> prefix)), prefix }, Some(gateway))
+    }
+
     pub const fn gateway(&self) -> GatewayConfig {
         self.config
     }

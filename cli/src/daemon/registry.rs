@@ -136,6 +136,12 @@ impl Registry {
         Ok(ip)
     }
 
+    /// Takes a container that another daemon had.
+    pub fn adopt(&mut self, container: Container) {
+        self.by_port.extend(container.port.map(|port| (port, container.name.clone())));
+        self.containers.insert(container.name.clone(), container);
+    }
+
     /// Gives a reserved container its port.
     pub fn plug(&mut self, name: &str, port: PortId) {
         if let Some(container) = self.containers.get_mut(name) {

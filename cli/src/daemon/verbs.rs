@@ -1,5 +1,5 @@
 //! What the daemon does for each request. A result is answered at once, but for detach and the end of a mirror, which wait for the kernel.
-use super::{CLOSE_PATIENCE, Daemon, Session};
+use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session};
 use crate::api::server::{ConnectionId, PATIENCE};
 use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reserve, Verb, WatchKind};
 use crate::settings;
@@ -11,7 +11,7 @@ use vswitch_io::counters::PortStats;
 use vswitch_io::netns::{self, Watch};
 use vswitch_io::port::Port;
 use vswitch_io::worker::MirrorError;
-use vswitch_switch::fdb::FdbError;
+use vswitch_switch::fdb::{FdbError, FdbRow};
 use vswitch_switch::switch::PortError;
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
@@ -57,6 +57,10 @@ impl Daemon {
                 self.running = false;
                 done()
             }
+            Verb::HandOver => match self.leave(id, fds) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
         };
         self.answer(id, result);
     }
@@ -166,15 +170,19 @@ impl Daemon {
 
     fn fdb(&self, cursor: u32) -> Result<Value> {
         let (rows, next) = self.worker.fdb_page(cursor)?;
-        let entry = |row: &vswitch_switch::fdb::FdbRow| FdbEntry {
+        value(Page { rows: rows.iter().map(|row| self.fdb_entry(row)).collect(), next })
+    }
+
+    /// An address as it is listed.
+    pub(super) fn fdb_entry(&self, row: &FdbRow) -> FdbEntry {
+        FdbEntry {
             vlan: row.vid.get(),
             mac: row.mac.to_string(),
             port: row.port.get(),
             name: self.registry.port_name(row.port).into(),
             r#static: row.is_static,
             age: row.age.as_secs(),
-        };
-        value(Page { rows: rows.iter().map(entry).collect(), next })
+        }
     }
 
     fn fdb_add(&self, vlan: u16, mac: &str, name: &str) -> Result<Value> {
@@ -233,6 +241,24 @@ impl Daemon {
         }
     }
 
+    /// Another daemon is to take over, as soon as nothing is half done.
+    fn leave(&mut self, id: ConnectionId, mut fds: Vec<OwnedFd>) -> Result<()> {
+        let (Some(channel), true) = (fds.pop(), fds.is_empty()) else {
+            bail!("a hand-over needs one file descriptor, to speak over: \"vswitch restart\"");
+        };
+        if self.leaving.is_some() {
+            bail!("a restart is under way: wait for it");
+        }
+        for session in self.sessions.values() {
+            match session {
+                Session::Mirroring { port, .. } => self.worker.end_mirror(*port)?,
+                Session::Attaching { .. } | Session::Detaching { .. } => {}
+            }
+        }
+        self.leaving = Some(Leaving { id, channel, until: Instant::now() + LEAVE_PATIENCE });
+        Ok(())
+    }
+
     fn info(&self) -> Result<Value> {
         let (stats, network) = (self.worker.stats()?, &self.registry.network);
         value(Info {
@@ -246,6 +272,7 @@ impl Daemon {
             gateway_mac: network.gateway().mac.to_string(),
             uplink: "none".into(),
             uptime: self.facts.started.elapsed().as_secs(),
+            restarts: self.facts.restarts,
             containers: u32::try_from(self.registry.after(None).count()).unwrap_or(u32::MAX),
             fdb_entries: stats.fdb_entries,
             fdb_capacity: stats.fdb_capacity,

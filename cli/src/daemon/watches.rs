@@ -1,11 +1,11 @@
 //! Tells which namespaces are gone. A process has a pidfd of its own; names share one inotify fd a directory, for a user may have 128
 //! inotify instances (fs.inotify.max_user_instances) and a switch has thousands of ports.
-use crate::api::types::NsId;
+use crate::api::types::{self, NsId};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use vswitch_io::netns::{self, Events, Watch, WatchKind};
 
@@ -98,6 +98,18 @@ impl Watches {
         };
         if is_last {
             self.close(registry, token);
+        }
+    }
+
+    /// What watches a container's namespace, for another process.
+    pub fn export(&self, name: &str) -> Option<(types::WatchKind, OwnedFd)> {
+        match self.watched.get(self.tokens.get(name)?)? {
+            Watched::Process { watch, .. } => Some((types::WatchKind::Process, watch.fd.try_clone().ok()?)),
+            Watched::Directory(directory) => {
+                let (file, _) = directory.names.get(name)?;
+                let kind = types::WatchKind::Name { dir: directory.path.clone(), file: file.clone() };
+                Some((kind, directory.watch.fd.try_clone().ok()?))
+            }
         }
     }
 

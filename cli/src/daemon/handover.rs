@@ -1,0 +1,443 @@
+//! Restart without a gap: one daemon hands everything over to another and ends.
+//!
+//! The new daemon is started by `vswitch restart` with one end of a socket pair as its standard input; the old one is given the other
+//! end. They speak lines of JSON, with fds beside them. What each may do until when:
+//!
+//! 1. The old one sends `hello` (with listening socket and lock), a `container` each (with the port's fd and the watch's), `fdb` rows. It
+//!    still forwards. The new one builds all of it, reads no frame, and says `prepared`.
+//! 2. The old one stops reading, sends what waits, and says `commit` with what was counted. Frames wait in the kernel now.
+//! 3. The new one says `running`, waits for `go`, and reads. The old one says `go` and ends.
+//!
+//! Both hold every fd meanwhile, so no interface notices. Whoever fails before `go` leaves the other one running: the old one goes on when
+//! the new one is gone, is late, or says nothing; it then says `abort` if it can. The new one ends at `abort`; when the old one is gone
+//! without a word after `commit`, nobody else is there, and it goes on.
+use super::registry::Container;
+use super::watches::Watches;
+use super::{Daemon, network::Network};
+use crate::api::types::{FdbEntry, Kind, NsId, WatchKind};
+use crate::settings;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use vswitch_io::counters::{Carried, PortCounters};
+use vswitch_io::link::IfName;
+use vswitch_io::netns;
+use vswitch_io::port::Port;
+use vswitch_io::sys::scm;
+use vswitch_switch::fdb::FdbRow;
+use vswitch_switch::port::{Guard, PortConfig};
+use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
+
+/// Raised with every change that another version would misread.
+pub const VERSION: u32 = 1;
+/// How long each step of the other side may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Octets of a message at the most: the counters of 4,095 ports.
+const MESSAGE_OCTETS: usize = 16 << 20;
+/// Octets read at a time.
+const CHUNK: usize = 64 << 10;
+/// What a message out of turn means.
+const OUT_OF_STEP: &str = "the other daemon does not follow the steps: see the log, and \"vswitch down\" if it lasts";
+/// FDB rows of a message.
+const ROWS: usize = 512;
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+enum Message {
+    /// Fds: listening socket, lock.
+    Hello(Hello),
+    /// Fds: port, watch.
+    Container(State),
+    Fdb {
+        rows: Vec<FdbEntry>,
+    },
+    /// All was sent.
+    End,
+    Prepared,
+    Commit(Box<Counted>),
+    Running,
+    Go,
+    Abort {
+        why: String,
+    },
+}
+
+/// What the switch is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: u32,
+    pub gateway: Ipv4Addr,
+    pub prefix: u8,
+    /// Seconds.
+    pub ageing: u64,
+    pub fdb_limit: u32,
+    pub group_forward: u16,
+    /// Seconds since the first start.
+    pub uptime: u64,
+    pub restarts: u32,
+}
+
+/// A container, plugged and ready.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    name: String,
+    ns: NsId,
+    kind: Kind,
+    ip: Ipv4Addr,
+    mac: String,
+    ifname: String,
+    mtu: u16,
+    settings: Vec<String>,
+    port: u16,
+    mask: u32,
+    watch: WatchKind,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counters {
+    rx_frames: u64,
+    rx_bytes: u64,
+    tx_frames: u64,
+    tx_bytes: u64,
+    drops: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counted {
+    closed: Counters,
+    gateway: Counters,
+    generated: u64,
+    copied: u64,
+    consumed: u64,
+    ports: Vec<(u16, Counters)>,
+}
+
+impl Counters {
+    fn of(counters: &PortCounters) -> Self {
+        let drops = counters.drops.iter().filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.name().into(), frames));
+        let PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *counters;
+        Self { rx_frames, rx_bytes, tx_frames, tx_bytes, drops: drops.collect() }
+    }
+
+    fn read(&self) -> PortCounters {
+        let mut drops = DropCounts::default();
+        for reason in DropReason::ALL {
+            drops.add(*reason, self.drops.get(reason.name()).copied().unwrap_or(0));
+        }
+        let Self { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *self;
+        PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, drops }
+    }
+}
+
+/// The line between the two.
+pub struct Channel {
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    fds: VecDeque<OwnedFd>,
+}
+
+/// How a step failed, for what follows from it.
+enum Silence {
+    /// The other side is gone.
+    Gone,
+    Failed(anyhow::Error),
+}
+
+impl From<Silence> for anyhow::Error {
+    fn from(silence: Silence) -> Self {
+        match silence {
+            Silence::Gone => anyhow!("the other daemon is gone: see the log"),
+            Silence::Failed(error) => error,
+        }
+    }
+}
+
+impl Channel {
+    pub fn new(fd: OwnedFd) -> Result<Self> {
+        let stream = UnixStream::from(fd);
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, inbox: Vec::new(), fds: VecDeque::new() })
+    }
+
+    fn send(&self, message: &Message, mut fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let mut sent = 0;
+        while let Some(rest) = line.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += scm::send(&self.stream, rest, fds).context("the other daemon does not listen: see the log")?;
+            fds = &[];
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Message, Silence> {
+        let failed = |error: anyhow::Error| Silence::Failed(error);
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.inbox.iter().skip(searched).position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = self.inbox.drain(..=searched + end).collect();
+                let message = serde_json::from_slice(&line).context("the other daemon is not understood: stop one of them");
+                let message = message.map_err(failed)?;
+                return if let Message::Abort { why } = message {
+                    Err(failed(anyhow!("the other daemon gives up ({why})")))
+                } else {
+                    Ok(message)
+                };
+            }
+            searched = self.inbox.len();
+            if searched > MESSAGE_OCTETS {
+                return Err(failed(anyhow!("the other daemon sends too much: stop one of them")));
+            }
+            let mut chunk = vec![0; CHUNK];
+            match scm::recv(&self.stream, &mut chunk, scm::MAX_FDS) {
+                Ok(received) if received.bytes == 0 => return Err(Silence::Gone),
+                Ok(received) => {
+                    self.inbox.extend_from_slice(chunk.get(..received.bytes).unwrap_or_default());
+                    self.fds.extend(received.fds);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(Silence::Gone),
+                Err(error) => return Err(failed(anyhow!("the other daemon says nothing for {} s ({error})", PATIENCE.as_secs()))),
+            }
+        }
+    }
+
+    fn two_fds(&mut self) -> Result<(OwnedFd, OwnedFd)> {
+        self.fds
+            .pop_front()
+            .zip(self.fds.pop_front())
+            .context("two file descriptors are missing: see that \"ulimit -n\" is high enough")
+    }
+
+    fn abort(&self, error: &anyhow::Error) {
+        let _ = self.send(&Message::Abort { why: format!("{error:#}") }, &[]);
+    }
+}
+
+/// Ends this process at a named step, when a test asks for it.
+fn checkpoint(step: &str) {
+    if cfg!(debug_assertions) && std::env::var("VSWITCH_TEST_DIE").is_ok_and(|wanted| wanted == step) {
+        std::process::exit(86);
+    }
+}
+
+impl Daemon {
+    /// Hands everything over. Ok: the other one runs, and this one is to end.
+    pub(super) fn hand_over(&mut self, fd: OwnedFd) -> Result<()> {
+        let mut channel = Channel::new(fd)?;
+        let result = self.offer(&mut channel);
+        if let Err(error) = &result {
+            channel.abort(error);
+            self.worker.resume()?;
+        }
+        result
+    }
+
+    fn offer(&mut self, channel: &mut Channel) -> Result<()> {
+        let stats = self.worker.stats()?;
+        let gateway = self.registry.network.gateway();
+        let hello = Hello {
+            version: VERSION,
+            gateway: gateway.address,
+            prefix: gateway.prefix,
+            ageing: stats.ageing.as_secs(),
+            fdb_limit: stats.fdb_capacity,
+            group_forward: stats.group_forward,
+            uptime: self.facts.started.elapsed().as_secs(),
+            restarts: self.facts.restarts,
+        };
+        channel.send(&Message::Hello(hello), &[self.server.listener(), self.lock.as_fd()])?;
+        for (container, port) in self.registry.after(None) {
+            let offload = stats.ports.iter().find(|(id, _)| *id == port).map_or(0, |(_, stats)| stats.offload);
+            let (state, watch) = state(container, port, offload, &self.watches)?;
+            let fd = self.worker.port_fd(port)?;
+            match fd {
+                Ok(fd) => channel.send(&Message::Container(state), &[fd.as_fd(), watch.as_fd()])?,
+                Err(error) => bail!("cannot pass the port of {} on ({error}): try again", container.name),
+            }
+        }
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            let (rows, next) = self.worker.fdb_page(at)?;
+            for rows in rows.chunks(ROWS) {
+                let rows = rows.iter().map(|row| self.fdb_entry(row)).collect();
+                channel.send(&Message::Fdb { rows }, &[])?;
+            }
+            cursor = next;
+        }
+        channel.send(&Message::End, &[])?;
+        let Message::Prepared = channel.receive()? else { bail!(OUT_OF_STEP) };
+        let (carried, ports) = self.worker.pause()?;
+        checkpoint("old-paused");
+        let counted = Counted {
+            closed: Counters::of(&carried.closed),
+            gateway: Counters::of(&carried.gateway),
+            generated: carried.generated,
+            copied: carried.copied,
+            consumed: carried.consumed,
+            ports: ports.iter().map(|(id, counters)| (id.get(), Counters::of(counters))).collect(),
+        };
+        channel.send(&Message::Commit(Box::new(counted)), &[])?;
+        checkpoint("old-committed");
+        let Message::Running = channel.receive()? else { bail!(OUT_OF_STEP) };
+        channel.send(&Message::Go, &[])
+    }
+}
+
+fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> Result<(State, OwnedFd)> {
+    let (watch, fd) = watches.export(&container.name).context("a container has no watch: detach it first")?;
+    let state = State {
+        name: container.name.clone(),
+        ns: container.ns,
+        kind: container.kind,
+        ip: container.ip,
+        mac: container.mac.to_string(),
+        ifname: container.ifname.to_string(),
+        mtu: container.mtu,
+        settings: settings::describe(&container.config),
+        port: port.get(),
+        mask,
+        watch,
+    };
+    Ok((state, fd))
+}
+
+/// What the new daemon begins with.
+pub struct Taken {
+    pub hello: Hello,
+    pub listener: OwnedFd,
+    pub lock: OwnedFd,
+}
+
+/// The first step of the new daemon: what it needs before it gives up its rights.
+pub fn greet(channel: &mut Channel) -> Result<Taken> {
+    let Message::Hello(hello) = channel.receive()? else { bail!(OUT_OF_STEP) };
+    if hello.version != VERSION {
+        bail!("the running daemon hands over as version {}, not {VERSION}: \"vswitch down\", then up", hello.version);
+    }
+    let (listener, lock) = channel.two_fds()?;
+    checkpoint("new-greeted");
+    Ok(Taken { hello, listener, lock })
+}
+
+impl Hello {
+    pub fn network(&self) -> Result<Network> {
+        Network::of(self.gateway, self.prefix)
+    }
+}
+
+impl Daemon {
+    /// The other steps of the new daemon. Ok: it is the one that runs, and when it began to read after the old one stopped.
+    pub(super) fn take_over(&mut self, channel: &mut Channel) -> Result<Duration> {
+        let result = self.receive_all(channel).and_then(|()| {
+            channel.send(&Message::Prepared, &[])?;
+            checkpoint("new-prepared");
+            self.commit(channel)
+        });
+        if let Err(error) = &result {
+            channel.abort(error);
+        }
+        result
+    }
+
+    fn receive_all(&mut self, channel: &mut Channel) -> Result<()> {
+        loop {
+            let message = channel.receive()?;
+            if let Message::Container(state) = message {
+                let (port, watch) = channel.two_fds()?;
+                let name = state.name.clone();
+                self.adopt(state, port, watch).with_context(|| format!("cannot take {name} over"))?;
+                checkpoint("new-adopting");
+            } else if let Message::Fdb { rows } = message {
+                self.worker.adopt_fdb(rows.iter().filter_map(fdb_row).collect())?;
+            } else if let Message::End = message {
+                return Ok(());
+            } else {
+                bail!(OUT_OF_STEP);
+            }
+        }
+    }
+
+    fn adopt(&mut self, state: State, port: OwnedFd, watch: OwnedFd) -> Result<()> {
+        let id = PortId::new(state.port).context("there is no such port: restart with this version on both sides")?;
+        let mac = state.mac.parse().map_err(|error| anyhow!("{}: {error}", state.mac))?;
+        let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
+        let config = settings::apply(&default, mac, &state.settings)?;
+        let port = match state.kind {
+            Kind::Tap => Port::tap(port, state.mask),
+            Kind::Veth => Port::packet(port),
+        };
+        let port = port.map_err(|error| anyhow!("{error}"))?;
+        let taken = self.worker.adopt_port(id, port, config.clone(), state.mtu)?;
+        taken.map_err(|error| anyhow!("port {id} cannot be taken ({error:?})"))?;
+        let kind = match state.watch {
+            WatchKind::Process => netns::WatchKind::Process,
+            WatchKind::Name { dir, file } => {
+                netns::WatchKind::Name { dir, file, id: netns::NsId { dev: state.ns.dev, ino: state.ns.ino } }
+            }
+        };
+        let ifname = IfName::parse(&state.ifname).map_err(|error| anyhow!("{}: {error}", state.ifname))?;
+        let name = state.name.clone();
+        self.registry.adopt(Container {
+            name: state.name,
+            ns: state.ns,
+            kind: state.kind,
+            ip: state.ip,
+            mac,
+            ifname,
+            mtu: state.mtu,
+            config,
+            port: Some(id),
+            ready: true,
+        });
+        let watch = netns::Watch { fd: watch, kind };
+        if self.watches.add(self.poll.registry(), &name, watch).unwrap_or(false) {
+            self.forget(&name, "its namespace is gone");
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, channel: &mut Channel) -> Result<Duration> {
+        let counted = match channel.receive() {
+            // Killed when all was sent: nobody else is there, only the counters begin anew.
+            Err(Silence::Gone) => Box::default(),
+            message => {
+                let Message::Commit(counted) = message? else { bail!(OUT_OF_STEP) };
+                counted
+            }
+        };
+        let stopped = Instant::now();
+        let carried = Carried {
+            closed: counted.closed.read(),
+            gateway: counted.gateway.read(),
+            generated: counted.generated,
+            copied: counted.copied,
+            consumed: counted.consumed,
+        };
+        let ports = counted.ports.iter().filter_map(|(id, counters)| Some((PortId::new(*id)?, counters.read())));
+        self.worker.adopt(carried, ports.collect())?;
+        checkpoint("new-committed");
+        // Should the old one be gone, nobody else is there: see below.
+        let _ = channel.send(&Message::Running, &[]);
+        match channel.receive() {
+            Err(Silence::Gone) => {}
+            message => {
+                let Message::Go = message? else { bail!(OUT_OF_STEP) };
+            }
+        }
+        self.worker.resume()?;
+        Ok(stopped.elapsed())
+    }
+}
+
+fn fdb_row(entry: &FdbEntry) -> Option<FdbRow> {
+    let mac: Mac = entry.mac.parse().ok()?;
+    let age = Duration::from_secs(entry.age);
+    Some(FdbRow { vid: Vid::new(entry.vlan)?, mac, port: PortId::new(entry.port)?, is_static: entry.r#static, age })
+}
