@@ -14,6 +14,11 @@ use vswitch_io::sys::scm;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How often a first request is sent again that a daemon did not read which was restarted just then.
+const RETRIES: usize = 8;
+/// Between two of them.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 /// No daemon runs: exit status 3.
 #[derive(Debug)]
 pub struct NoDaemon(String);
@@ -26,10 +31,24 @@ impl fmt::Display for NoDaemon {
 
 impl std::error::Error for NoDaemon {}
 
+/// The daemon closed the connection instead of answering.
+#[derive(Debug)]
+pub struct Closed(String);
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// A connection to the daemon.
 pub struct Client {
     stream: BufReader<UnixStream>,
     dir: RunDir,
+    /// Whether anything was answered on this connection.
+    answered: bool,
 }
 
 impl Client {
@@ -47,7 +66,7 @@ impl Client {
             Ok(stream) => {
                 stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
                 stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-                Ok(Self { stream: BufReader::new(stream), dir: dir.clone() })
+                Ok(Self { stream: BufReader::new(stream), dir: dir.clone(), answered: false })
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 let system = Path::new(rundir::SYSTEM);
@@ -65,19 +84,30 @@ impl Client {
 
     /// One request and its answer.
     pub fn ask<T: DeserializeOwned>(&mut self, verb: Verb, fds: &[BorrowedFd<'_>]) -> Result<T> {
-        self.send(verb, fds)?;
+        let mut line = serde_json::to_vec(&Request { version: VERSION, verb })?;
+        line.push(b'\n');
+        for _ in 0..RETRIES {
+            match self.send(&line, fds).and_then(|()| self.answer()) {
+                // A daemon that is restarted answers what it has read; the first request on a connection it may not have read.
+                Err(error) if error.is::<Closed>() && !self.answered => {
+                    std::thread::sleep(RETRY_PAUSE);
+                    *self = Self::connect_to(&self.dir)?;
+                }
+                result => return result,
+            }
+        }
+        self.send(&line, fds)?;
         self.answer()
     }
 
-    fn send(&self, verb: Verb, mut fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let mut line = serde_json::to_vec(&Request { version: VERSION, verb })?;
-        line.push(b'\n');
+    fn send(&self, line: &[u8], mut fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut sent = 0;
         while let Some(rest) = line.get(sent..).filter(|rest| !rest.is_empty()) {
             match scm::send(self.stream.get_ref(), rest, fds) {
                 Ok(n) => sent += n,
                 // It may have said why before it closed.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.closed()),
                 Err(error) => bail!("cannot ask the daemon ({error}): see {}", self.dir.log().display()),
             }
             fds = &[];
@@ -89,16 +119,15 @@ impl Client {
     pub fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
-            // It was killed between our connect and now.
-            Ok(0) if !self.dir.is_locked() => return Err(self.ended().into()),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset && !self.dir.is_locked() => return Err(self.ended().into()),
-            Ok(0) => bail!("the daemon closed the connection: see {}", self.dir.log().display()),
+            Ok(0) => return Err(self.closed()),
             Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.closed()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 bail!("the daemon has not answered for {} s: see {}", ANSWER_TIMEOUT.as_secs(), self.dir.log().display())
             }
             Err(error) => bail!("the daemon's answer cannot be read ({error}): see {}", self.dir.log().display()),
         }
+        self.answered = true;
         let answer =
             serde_json::from_str(&answer).context("the daemon's answer is not understood: \"vswitch down\", then start again")?;
         match answer {
@@ -108,8 +137,13 @@ impl Client {
         }
     }
 
-    fn ended(&self) -> NoDaemon {
-        NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", self.dir.log().display()))
+    fn closed(&self) -> anyhow::Error {
+        let log = self.dir.log();
+        if self.dir.is_locked() && !self.dir.is_ending() {
+            Closed(format!("the daemon closed the connection: see {}", log.display())).into()
+        } else {
+            NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", log.display())).into()
+        }
     }
 
     /// All pages of a list.

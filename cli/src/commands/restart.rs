@@ -1,13 +1,17 @@
 //! `restart`: starts a new daemon, which takes everything over from the running one. What is attached keeps its interface and its
 //! connections; frames wait in the kernel meanwhile. If the new one does not come up, the old one goes on.
 use super::{show, up};
-use crate::api::client::Client;
+use crate::api::client::{Client, Closed, NoDaemon};
 use crate::api::types::Verb;
 use crate::print;
 use anyhow::{Result, bail};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use vswitch_io::sys::process;
+
+/// How long a daemon that closed its connections may take to end, ms.
+const END: u16 = 30_000;
 
 pub fn run() -> Result<()> {
     let mut client = Client::connect()?;
@@ -21,7 +25,9 @@ pub fn run() -> Result<()> {
     let new = up::Starting::new(&["--take-over".into()], OwnedFd::from(ours).into())?;
     if let Err(error) = client.ask::<()>(Verb::HandOver, &[theirs.as_fd()]) {
         // Killed in the middle of it? Then the new one goes on alone, with what it was given.
-        if process::alive(&running)? {
+        let closed = error.is::<Closed>() || error.is::<NoDaemon>();
+        let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
+        if !closed || poll(&mut fds, END).unwrap_or(0) == 0 {
             new.kill();
             bail!("{error:#}; pid {} goes on", old.pid);
         }
