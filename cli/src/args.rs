@@ -74,6 +74,12 @@ pub enum Verb {
     },
     /// Show what it does, in namespaces of its own, and clean up
     Demo(Demo),
+    /// Write man pages or completions, for packages
+    #[command(hide = true)]
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
     #[command(hide = true)]
     DemoServer,
     #[command(hide = true)]
@@ -100,12 +106,21 @@ impl Verb {
             Self::Ports { .. } => "ports",
             Self::Stats { .. } => "stats",
             Self::Demo(_) => "demo",
+            Self::Generate { .. } => "generate",
             Self::DemoServer => "demo-server",
             Self::DemoFetch { .. } => "demo-fetch",
             Self::DemoPing { .. } => "demo-ping",
             Self::DemoRelay { .. } => "demo-relay",
         }
     }
+}
+
+#[derive(Subcommand)]
+pub enum Generate {
+    /// Man pages
+    Man { dir: PathBuf },
+    /// Completions for bash, zsh and fish
+    Completions { dir: PathBuf },
 }
 
 #[derive(Subcommand)]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Ports { json } => commands::ports::run(json),
         Verb::Stats { json } => commands::stats::run(json),
         Verb::Demo(demo) => commands::demo::run(&demo),
+        Verb::Generate { what } => commands::generate::run(what),
         Verb::DemoServer => commands::demo::traffic::serve(),
         Verb::DemoFetch { address, seconds } => commands::demo::traffic::fetch(address, seconds),
         Verb::DemoPing { address } => commands::demo::traffic::ping(address),

@@ -140,6 +140,39 @@ fn in_the_foreground_it_logs_to_standard_error() {
     assert!(log.contains(" up: network default") && log.contains(&format!("{} (port 1", ns.name)), "{log}");
 }
 
+/// sd_listen_fds(3): the service manager's socket is used, and left to it.
+#[test]
+fn a_socket_that_the_service_manager_opened() {
+    let Some(()) = privileged() else { return };
+    let switch = Switch::new();
+    std::fs::create_dir(switch.run_dir()).unwrap();
+    let socket = switch.run_dir().join("control.sock");
+    let script = "import os, socket, sys\n\
+                  s = socket.socket(socket.AF_UNIX)\n\
+                  s.bind(sys.argv[1]); s.listen()\n\
+                  s.fileno() == 3 or os.dup2(s.fileno(), 3)\n\
+                  os.set_inheritable(3, True)\n\
+                  os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[3])\n\
+                  os.execv(sys.argv[2], [sys.argv[2], 'up', '--foreground'])\n";
+    let start = |count: &str| {
+        let args = ["-c", script, socket.to_str().unwrap(), switch.program_path(), count];
+        let mut command = switch.program("python3", &args);
+        let daemon = command.stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the socket", || socket.exists());
+        daemon
+    };
+    let mut daemon = start("1");
+    let show = switch.json(&["show"]);
+    assert_eq!((show["activated"].as_bool(), show["pid"].as_u64()), (Some(true), Some(daemon.id().into())));
+    switch.ok(&["down"]);
+    assert!(daemon.wait().unwrap().success() && socket.exists());
+    std::fs::remove_file(&socket).unwrap();
+    // Two sockets are one too many.
+    let output = start("2").wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("passed not one socket"), "{error}");
+}
+
 /// The README's first command, as root and without; what it says and that nothing is left.
 #[test]
 fn the_demo() {

@@ -193,6 +193,8 @@ pub struct Info {
     pub uptime: u64,
     /// Restarts since then.
     pub restarts: u32,
+    /// Whether the service manager listens, and starts it anew when asked.
+    pub activated: bool,
     pub containers: u32,
     pub fdb_entries: u32,
     pub fdb_capacity: u32,

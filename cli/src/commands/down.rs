@@ -24,7 +24,10 @@ pub fn run() -> Result<()> {
         }
         std::thread::sleep(LOOK);
     }
-    if let Ok(_lock) = dir.lock() {
+    // The service manager's socket and directory are its own.
+    if !info.activated
+        && let Ok(_lock) = dir.lock()
+    {
         dir.remove();
     }
     print::out(&format!("vswitch down: {} detached\n", info.containers))

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod detach;
 pub mod down;
 pub mod fdb;
+pub mod generate;
 pub mod mirror;
 pub mod ports;
 pub mod restart;

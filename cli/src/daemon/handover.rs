@@ -15,7 +15,7 @@ use super::registry::Container;
 use super::watches::Watches;
 use super::{Daemon, network::Network};
 use crate::api::types::{FdbEntry, Kind, NsId, WatchKind};
-use crate::settings;
+use crate::{rundir, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -79,6 +79,8 @@ pub struct Hello {
     /// Seconds since the first start.
     pub uptime: u64,
     pub restarts: u32,
+    /// The listening socket is the service manager's.
+    pub activated: bool,
 }
 
 /// A container, plugged and ready.
@@ -234,6 +236,8 @@ impl Daemon {
         let result = self.offer(&mut channel);
         if let Err(error) = &result {
             channel.abort(error);
+            // The other one may have signed already.
+            rundir::sign(&self.lock, &self.facts.signature)?;
             self.worker.resume()?;
         }
         result
@@ -251,6 +255,7 @@ impl Daemon {
             group_forward: stats.group_forward,
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
+            activated: self.facts.activated,
         };
         channel.send(&Message::Hello(hello), &[self.server.listener(), self.lock.as_fd()])?;
         for (container, port) in self.registry.after(None) {
@@ -423,6 +428,8 @@ impl Daemon {
         let ports = counted.ports.iter().filter_map(|(id, counters)| Some((PortId::new(*id)?, counters.read())));
         self.worker.adopt(carried, ports.collect())?;
         checkpoint("new-committed");
+        // Before the old one ends: a lock that names a process that ends is taken for one that was killed.
+        rundir::sign(&self.lock, &self.facts.signature)?;
         // Should the old one be gone, nobody else is there: see below.
         let _ = channel.send(&Message::Running, &[]);
         match channel.receive() {

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use vswitch_io::capture::Captured;
 use vswitch_io::netns::NAME_DIRS;
 use vswitch_io::privilege::{self, Confinement, Enforced, Identity, Report};
-use vswitch_io::sys::process;
+use vswitch_io::sys::{activation, process};
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
 use vswitch_switch::{FdbLimits, PortId, SwitchConfig, SwitchEvent};
 use watches::Watches;
@@ -72,6 +72,9 @@ struct Facts {
     uid: u32,
     started: Instant,
     restarts: u32,
+    activated: bool,
+    /// As the lock file names this process.
+    signature: String,
     confinement: String,
 }
 
@@ -103,6 +106,8 @@ struct Beginning {
     lock: File,
     started: Instant,
     restarts: u32,
+    /// The service manager listens, and goes on to when we end.
+    activated: bool,
     /// To the daemon that is to be taken over.
     channel: Option<Channel>,
 }
@@ -113,9 +118,24 @@ impl Beginning {
         let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
         dir.prepare(service)?;
         let lock = dir.lock()?;
-        let listener = dir.bind(service)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let (pid, count) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
+        let activated = activation::listener(pid.as_deref(), count.as_deref()).context("socket activation")?;
+        let is_activated = activated.is_some();
+        let listener = activated.map(UnixListener::from).map_or_else(|| dir.bind(service), Ok)?;
+        listener.set_nonblocking(true)?;
         let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
-        Ok(Self { network, fdb, group_forward, listener, lock, started: Instant::now(), restarts: 0, channel: None })
+        Ok(Self {
+            network,
+            fdb,
+            group_forward,
+            listener,
+            lock,
+            started: Instant::now(),
+            restarts: 0,
+            activated: is_activated,
+            channel: None,
+        })
     }
 
     fn taken() -> Result<Self> {
@@ -131,6 +151,7 @@ impl Beginning {
             lock: lock.into(),
             started,
             restarts: hello.restarts.saturating_add(1),
+            activated: hello.activated,
             channel: Some(channel),
         })
     }
@@ -166,18 +187,19 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         uid: report.identity.uid,
         started: beginning.started,
         restarts: beginning.restarts,
+        activated: beginning.activated,
+        signature,
         confinement: describe(&report, owner),
     };
     let channel = beginning.channel.take();
     let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
     let gap = channel.map(|mut channel| daemon.take_over(&mut channel)).transpose()?;
-    rundir::sign(&daemon.lock, &signature)?;
     let (network, gateway) = (daemon.registry.network, daemon.registry.network.gateway());
     tracing::info!("vswitch {} up: network {network}, gateway {} ({})", env!("CARGO_PKG_VERSION"), gateway.address, gateway.mac);
     ready(gap);
     let result = daemon.serve();
     tracing::info!("ending, {} attached{}", daemon.registry.len(), if daemon.left { ", handed over" } else { "" });
-    if !daemon.left {
+    if !daemon.left && !daemon.facts.activated {
         let _ = std::fs::remove_file(dir.socket());
     }
     daemon.worker.stop();

@@ -273,6 +273,7 @@ impl Daemon {
             uplink: "none".into(),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
+            activated: self.facts.activated,
             containers: u32::try_from(self.registry.after(None).count()).unwrap_or(u32::MAX),
             fdb_entries: stats.fdb_entries,
             fdb_capacity: stats.fdb_capacity,

@@ -12,6 +12,7 @@
 //! - [`process`]: pidfds, process facts from /proc, limits.
 #![allow(unsafe_code)]
 
+pub mod activation;
 pub mod batch;
 pub mod ns;
 pub mod packet;
