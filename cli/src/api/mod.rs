@@ -1,4 +1,5 @@
 //! The control protocol: its types, the command line's end and the daemon's.
 pub mod client;
+mod peer;
 pub mod server;
 pub mod types;

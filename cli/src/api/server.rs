@@ -1,8 +1,11 @@
 //! The daemon's end of the control protocol: connections, lines, fds, deadlines. What a request means is not known here.
 //!
+//! A peer in a user namespace below the daemon's may only attach: see [`super::peer`].
+//!
 //! Nothing waits for a peer. A connection has one request under way; what it sends meanwhile waits in its buffer and the socket's. It ends
 //! with an error in one line when it is another user's, when a request is longer than [`REQUEST_BYTES`], is no JSON or of another
 //! version, brings too many fds, or is not complete in time. A peer that does not read its answer is closed.
+use super::peer::{IdMaps, Power};
 use super::types::{Answer, REQUEST_BYTES, REQUEST_FDS, Request, VERSION, Verb};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -30,6 +33,7 @@ pub struct ConnectionId {
 
 struct Connection {
     serial: u64,
+    power: Power,
     stream: UnixStream,
     inbox: Vec<u8>,
     fds: Vec<OwnedFd>,
@@ -49,6 +53,7 @@ pub struct Server {
     listener: UnixListener,
     /// Who may use it, beside root.
     owner: u32,
+    own_maps: IdMaps,
     first_token: usize,
     slots: Vec<Option<Connection>>,
     serial: u64,
@@ -68,7 +73,8 @@ impl Server {
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, token, Interest::READABLE)?;
         let slots = (0..CONNECTIONS).map(|_| None).collect();
-        Ok(Self { listener, owner, first_token, slots, serial: 0, turn: 0, closed: Vec::new() })
+        let own_maps = IdMaps::own()?;
+        Ok(Self { listener, owner, own_maps, first_token, slots, serial: 0, turn: 0, closed: Vec::new() })
     }
 
     /// For another process to listen on.
@@ -96,14 +102,14 @@ impl Server {
         let refuse = |mut stream: UnixStream, why: &str| {
             let _ = stream.write_all(&line(&Answer::Error(why.into())));
         };
-        match scm::peer(&stream) {
-            Ok(peer) if peer.uid == self.owner || peer.uid == 0 => {}
+        let power = match scm::peer(&stream) {
+            Ok(peer) if peer.uid == self.owner || peer.uid == 0 => self.own_maps.power_of(&stream, &peer),
             Ok(peer) => {
                 tracing::warn!("refused a connection of uid {}", peer.uid);
                 return refuse(stream, &format!("this vswitch belongs to uid {}: start yours with \"vswitch up\"", self.owner));
             }
             Err(error) => return refuse(stream, &format!("cannot tell who you are ({error}): connect through the unix socket")),
-        }
+        };
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
             return refuse(stream, &format!("{CONNECTIONS} connections are open: end some"));
         };
@@ -114,6 +120,7 @@ impl Server {
         self.serial += 1;
         self.slots[slot] = Some(Connection {
             serial: self.serial,
+            power,
             stream,
             inbox: Vec::new(),
             fds: Vec::new(),
@@ -277,6 +284,10 @@ impl Connection {
         let request: Vec<u8> = self.inbox.drain(..=end).collect();
         match parse(&request) {
             Ok(verb) => {
+                if let Err(why) = self.power.permit(&verb) {
+                    self.fail(why);
+                    return None;
+                }
                 self.busy = true;
                 Some((verb, std::mem::take(&mut self.fds)))
             }

@@ -50,6 +50,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a detach waits for its port to be closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the kernel tells of processes.
+const PROC: &str = "/proc";
+
 /// What a connection is in the middle of.
 enum Session {
     Attaching { name: String },
@@ -179,7 +182,8 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let report = privilege::drop_privileges(&Confinement {
         target: service,
         read_write_dirs: vec![dir.path().into()],
-        read_dirs: NAME_DIRS.iter().map(PathBuf::from).collect(),
+        // Of /proc: who is at the other end of the socket.
+        read_dirs: NAME_DIRS.iter().copied().chain([PROC]).map(PathBuf::from).collect(),
     })?;
     let facts = Facts {
         socket: dir.socket(),

@@ -116,6 +116,21 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     Ok(Peer { pid: c.pid(), uid: c.uid(), gid: c.gid() })
 }
 
+/// SO_PEERPIDFD: the process that connected, by a pidfd, which no later process of the same number has.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 6.5; ESRCH (EINVAL since 6.16) when the process is gone; others of getsockopt(2).
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut raw: libc::c_int = -1;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes one int, as `len` says, into `raw`.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERPIDFD, (&raw mut raw).cast(), &raw mut len) };
+    super::check(result)?;
+    // SAFETY: `raw` is a new fd that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +182,16 @@ mod tests {
         drop(a);
         assert_eq!(recv(&b, &mut [0; 4], 1).unwrap().bytes, 0);
         assert_eq!(send(&b, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn peer_has_a_pidfd() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        match peer_pidfd(&a) {
+            Ok(pidfd) => assert!(super::super::process::is_pidfd(&pidfd) && super::super::process::alive(&pidfd).unwrap()),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT)),
+        }
+        assert!(peer_pidfd(std::fs::File::open("/dev/null").unwrap()).is_err());
     }
 
     #[test]
