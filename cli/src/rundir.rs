@@ -1,6 +1,6 @@
 //! The run directory: control socket, lock and log of one user's daemon.
 //!
-//! `VSWITCH_RUN_DIR`, else /run/vswitch for root, else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
+//! `VSWITCH_RUN_DIR`, else /run/vswitch for root (not of a user namespace: that is who made it), else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
 //! that is checked for owner and links. A daemon that root starts runs as another user, whom the directory is given to: so it is never
 //! one that holds anything else.
 use anyhow::{Context, Result, bail};
@@ -42,7 +42,7 @@ pub struct RunDir(PathBuf);
 impl RunDir {
     /// Where it is; makes nothing.
     pub fn of_user() -> Self {
-        let uid = nix::unistd::geteuid().as_raw();
+        let uid = uid_outside();
         let usable = |dir: PathBuf| dir.is_dir().then(|| dir.join("vswitch"));
         Self(if let Some(dir) = std::env::var_os("VSWITCH_RUN_DIR") {
             std::path::absolute(&dir).unwrap_or_else(|_| dir.into())
@@ -193,6 +193,22 @@ pub fn sign(mut lock: &File, signature: &str) -> Result<()> {
     Ok(lock.write_all(signature.as_bytes())?)
 }
 
+/// Our uid as the user namespace above ours numbers it: root of "podman unshare" is the user who started that.
+fn uid_outside() -> u32 {
+    let uid = nix::unistd::geteuid().as_raw();
+    std::fs::read_to_string("/proc/self/uid_map").ok().and_then(|map| outside(&map, uid)).unwrap_or(uid)
+}
+
+/// The id outside of an id inside, by an id map (user_namespaces(7): first inside, first outside, count).
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers: Option<Vec<u32>> = line.split_whitespace().map(|field| field.parse().ok()).collect();
+        let [inside, outside, count] = numbers?.try_into().ok()?;
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Whom a lock file names: PID and start time (proc(5), clock ticks since boot).
 fn holder(file: &File) -> Option<(i32, u64)> {
     let mut octets = [0; HOLDER_OCTETS];
@@ -223,5 +239,18 @@ fn await_predecessor(lock: &File) {
     {
         let timeout = PollTimeout::try_from(PREDECESSOR).unwrap_or(PollTimeout::MAX);
         let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside;
+
+    #[test]
+    fn ids_outside() {
+        assert_eq!(outside("         0          0 4294967295\n", 0), Some(0));
+        let rootless = "0 1000 1\n1 100000 65536\n";
+        assert_eq!([0, 1, 65_536, 65_537].map(|id| outside(rootless, id)), [Some(1_000), Some(100_000), Some(165_535), None]);
+        assert_eq!(outside("0 x 1", 0), None);
     }
 }

@@ -146,7 +146,7 @@ pub enum NetnsError {
         pid: i32,
     },
     /// A file, but no network namespace: of a name, what `ip netns` leaves when the mount is lost.
-    #[error("{} is no network namespace: remove it and make it anew (\"ip netns add\"), or give another", .path.display())]
+    #[error("{} is no network namespace here: give a PID, or podman:ID of rootless podman's, or make it anew (\"ip netns add\")", .path.display())]
     NotANamespace {
         /// The file.
         path: PathBuf,
@@ -283,7 +283,15 @@ impl Namespace {
         }
         // A process that is just ending has no namespace any more.
         let ended = |e: &NetnsError| matches!(e, NetnsError::NoSuchPath { .. });
-        let (fd, id) = opened.map_err(|e| if ended(&e) { NetnsError::NoSuchProcess { pid } } else { e })?;
+        let (fd, id) = opened.map_err(|e| match e {
+            e if ended(&e) => NetnsError::NoSuchProcess { pid },
+            NetnsError::Denied { .. } => {
+                let owner = std::fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
+                let owner = owner.map_or_else(|_| "another user".into(), user_name);
+                NetnsError::BelongsTo { spec: spec.to_string(), owner }
+            }
+            e => e,
+        })?;
         Ok(Namespace { fd, id, spec: spec.clone(), origin: Origin::Process { pid, comm, pidfd } })
     }
 
