@@ -2,8 +2,10 @@
 use crate::api::types::Kind;
 use crate::settings::AGEING;
 use clap::{Args as Group, Parser, Subcommand};
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
 
 /// A virtual switch for containers and network namespaces.
@@ -24,6 +26,10 @@ pub enum Verb {
     Restart,
     /// Plug a network namespace in
     Attach(Box<Attach>),
+    /// Run a command in a container of its own: new namespaces, plugged in
+    Run(Box<Run>),
+    /// Run a command in a container that is attached
+    Exec(Exec),
     /// Unplug one
     Detach {
         /// Its name, or the namespace as attach takes it
@@ -81,6 +87,14 @@ pub enum Verb {
         what: Generate,
     },
     #[command(hide = true)]
+    RunInner {
+        setup: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    #[command(hide = true)]
+    RunPlug { order: String },
+    #[command(hide = true)]
     DemoServer,
     #[command(hide = true)]
     DemoFetch { address: Ipv4Addr, seconds: u64 },
@@ -98,6 +112,8 @@ impl Verb {
             Self::Down => "down",
             Self::Restart => "restart",
             Self::Attach(_) => "attach",
+            Self::Run(_) | Self::RunInner { .. } | Self::RunPlug { .. } => "run",
+            Self::Exec(_) => "exec",
             Self::Detach { .. } => "detach",
             Self::Set { .. } => "set",
             Self::Fdb { .. } => "fdb",
@@ -191,9 +207,69 @@ impl Default for Up {
 
 #[derive(Group)]
 pub struct Attach {
-    /// An `ip netns` name, a path, pid:N or a PID
+    /// An `ip netns` name, a path, pid:N, a PID, docker:ID or podman:ID
     pub ns: String,
-    /// Its name here [default: that of the namespace]
+    #[command(flatten)]
+    pub plug: Plug,
+}
+
+#[derive(Group)]
+pub struct Run {
+    /// Leave it running and return
+    #[arg(long, short)]
+    pub detach: bool,
+    /// bridge (the switch), none (lo only), host (the host's), container:NAME (that one's)
+    #[arg(long, value_name = "NETWORK", default_value = "bridge")]
+    pub network: RunNetwork,
+    #[command(flatten)]
+    pub plug: Plug,
+    /// What to run
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Group)]
+pub struct Exec {
+    /// A container
+    pub name: String,
+    /// What to run
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+/// A container's network, by Docker's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunNetwork {
+    /// A namespace of its own, plugged in.
+    Bridge,
+    /// A namespace of its own with lo only.
+    None,
+    /// The caller's.
+    Host,
+    /// That of a container.
+    Container(String),
+}
+
+impl FromStr for RunNetwork {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "bridge" => Ok(Self::Bridge),
+            "none" => Ok(Self::None),
+            "host" => Ok(Self::Host),
+            _ => match text.strip_prefix("container:") {
+                Some(name) if !name.is_empty() => Ok(Self::Container(name.into())),
+                Some(_) | None => Err("write bridge, none, host or container:NAME".into()),
+            },
+        }
+    }
+}
+
+/// A port and its interface.
+#[derive(Group, PartialEq)]
+pub struct Plug {
+    /// Its name here [default: that of the namespace; of run c1, c2, ...]
     #[arg(long)]
     pub name: Option<String>,
     /// Kind of interface
@@ -231,9 +307,50 @@ pub struct Attach {
     pub offload_rung: u8,
 }
 
+impl Default for Plug {
+    /// What no flag does.
+    fn default() -> Self {
+        let (name, ip, mac, vlan, trunk, native) = (None, None, None, None, None, None);
+        let ifname = "eth0".into();
+        Self {
+            name,
+            kind: Kind::Tap,
+            ip,
+            mac,
+            mtu: 1_500,
+            ifname,
+            vlan,
+            trunk,
+            native,
+            isolated: false,
+            no_guard: false,
+            offload_rung: 0,
+        }
+    }
+}
+
 #[derive(Group)]
 pub struct Demo {
     /// Seconds of each TCP measurement
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=60), default_value = "3")]
     pub seconds: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_command_line() {
+        let parse =
+            |words: &[&str]| Args::try_parse_from([&["vswitch"], words].concat()).unwrap_or_else(|error| panic!("{error}")).verb;
+        let Verb::Run(run) = parse(&["run", "-d", "sh", "-c", "echo --name x"]) else { panic!("run") };
+        assert!(run.plug == Plug::default() && run.network == RunNetwork::Bridge && run.detach);
+        assert_eq!(run.command, ["sh", "-c", "echo --name x"]);
+        let Verb::Run(run) = parse(&["run", "--network", "container:web", "--", "-x", "--", "y"]) else { panic!("run") };
+        assert_eq!((run.network, run.command), (RunNetwork::Container("web".into()), vec!["-x".into(), "--".into(), "y".into()]));
+        for network in ["container:", "bridged", ""] {
+            assert!(network.parse::<RunNetwork>().is_err(), "{network}");
+        }
+    }
 }

@@ -241,6 +241,16 @@ fn open_host_end(container: BorrowedFd<'_>, ifname: &IfName, options: &VethOptio
     packet::open(HOST_END_INDEX).map_err(system("open a packet socket"))
 }
 
+/// Brings lo up, and nothing else.
+///
+/// # Errors
+/// [`LinkError::System`].
+pub fn loopback_up(netlink: &mut Netlink) -> Result<(), LinkError> {
+    let up = LinkSettings { up: Some(true), ..LinkSettings::default() };
+    let change = Change::Set { index: LOOPBACK_INDEX, settings: up };
+    netlink.apply(&[change]).map_err(|e| system("bring lo up")(e.source))
+}
+
 /// Brings lo up, gives `ifname` its address, brings it up, and sets default route and the gateway as a permanent
 /// neighbour: one round trip. For the time when the port is plugged in.
 ///

@@ -110,11 +110,28 @@ pub struct NsId {
     pub ino: u64,
 }
 
+/// How a namespace is reached again: what `exec` enters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// A namespace file.
+    Path(PathBuf),
+    /// A process; its start time, in clock ticks since boot, tells it from a later one of the same number.
+    Process {
+        pid: i32,
+        start: u64,
+        /// `run` made it: it has mounts of its own.
+        run: bool,
+    },
+}
+
 /// What attach asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
-    pub name: String,
+    /// None: c1, c2, ... by the daemon.
+    pub name: Option<String>,
     pub ns: NsId,
+    pub reach: Option<Reach>,
     pub kind: Kind,
     pub ip: Option<Ipv4Addr>,
     pub mac: Option<String>,
@@ -127,6 +144,7 @@ pub struct Reserve {
 /// What attach is given.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lease {
+    pub name: String,
     pub ip: Ipv4Addr,
     pub prefix: u8,
     pub mac: String,
@@ -218,6 +236,7 @@ pub struct Container {
     pub mtu: u16,
     /// Inode of its namespace.
     pub netns: u64,
+    pub reach: Option<Reach>,
     pub vlan: String,
     /// All that `set` can change, as it takes it.
     pub settings: Vec<String>,

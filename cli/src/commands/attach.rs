@@ -1,14 +1,19 @@
 //! `attach`: plugs a namespace in. What needs rights is done here, in the namespace, by the user who asks; the daemon is given fds.
+use super::engine::Engine;
 use super::{show, up};
 use crate::api::client::{Client, NoDaemon};
-use crate::api::types::{Kind, Lease, NsId, Plugged, Reserve, Verb, WatchKind};
-use crate::args::{Attach, Up};
+use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
+use crate::args::{Attach, Plug, Up};
 use crate::print;
 use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use vswitch_io::link::{self, Addressing, IfName, LinkError, Netlink, TapOptions, VethOptions};
-use vswitch_io::netns::{self, Namespace, NsSpec};
+use vswitch_io::netns::{self, NAME_DIRS, Namespace, NsSpec};
+use vswitch_io::sys::process;
 use vswitch_switch::UnicastMac;
 
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
@@ -19,31 +24,55 @@ const BACKGROUND: Duration = Duration::from_millis(500);
 /// Between two tries.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What was plugged in.
+#[derive(Serialize, Deserialize)]
+pub struct Attached {
+    pub lease: Lease,
+    ifname: String,
+    mtu: u16,
+    port: u16,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lease: Lease { name, ip, prefix, mac, gateway, .. }, ifname, mtu, port } = self;
+        write!(f, "{name}: {ip}/{prefix} on {ifname}, mac {mac}, mtu {mtu}, gateway {gateway}, switch port {port}")
+    }
+}
+
 pub fn run(args: &Attach) -> Result<()> {
-    let namespace = Namespace::open(&NsSpec::parse(&args.ns)?)?;
+    let engine = Engine::parse(&args.ns);
+    let spec = match &engine {
+        Some(engine) => NsSpec::Pid(engine.pid()?),
+        None => NsSpec::parse(&args.ns)?,
+    };
+    let namespace = Namespace::open(&spec)?;
     namespace.refuse_host()?;
-    let ifname = IfName::parse(&args.ifname).map_err(|error| anyhow!("--ifname {:?}: {error}", args.ifname))?;
-    let wanted = reserve(args, &namespace);
-    let name = wanted.name.clone();
-    let (mut client, lease) = ask_for_lease(&wanted)?;
+    let mut wanted = reserve(&args.plug, &namespace)?;
+    wanted.name = wanted.name.or_else(|| engine.map(|engine| engine.id)).or_else(|| Some(namespace.suggested_name()));
+    let attached = plug(&namespace, &wanted, args.plug.offload_rung)?;
+    print::out(&format!("{attached}\n"))
+}
+
+/// Plugs a namespace in. This process is in it afterwards.
+pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attached> {
+    let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
+    let (mut client, lease) = ask_for_lease(wanted)?;
     let watch = namespace.watch()?;
     namespace.enter()?;
     let mac: UnicastMac = lease.mac.parse().map_err(|error| anyhow!("{error}"))?;
-    let (port, mask) = make(args, &namespace, &ifname, mac)?;
+    let (port, mask) = make(wanted, rung, namespace, &ifname, mac)?;
     let kind = match &watch.kind {
         netns::WatchKind::Process => WatchKind::Process,
         netns::WatchKind::Name { dir, file, .. } => WatchKind::Name { dir: dir.clone(), file: file.clone() },
     };
-    let plug = Verb::Plug { kind: args.kind, mask, watch: kind };
+    let plug = Verb::Plug { kind: wanted.kind, mask, watch: kind };
     let plugged: Plugged = client.ask(plug, &[port.as_fd(), watch.fd.as_fd()])?;
     // The daemon's is the only one left: when it closes it, the interface goes.
     drop(port);
     configure(&ifname, &lease)?;
     client.ask::<()>(Verb::Ready, &[])?;
-    print::out(&format!(
-        "{name}: {}/{} on {ifname}, mac {mac}, mtu {}, gateway {}, switch port {}\n",
-        lease.ip, lease.prefix, args.mtu, lease.gateway, plugged.port
-    ))
+    Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port })
 }
 
 /// A daemon that ends just now is one that does not run.
@@ -74,7 +103,8 @@ fn connect() -> Result<Client> {
     }
 }
 
-fn reserve(args: &Attach, namespace: &Namespace) -> Reserve {
+/// What to ask the daemon for; without a name, unless one is asked for.
+pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     let id = namespace.id();
     let mut settings = Vec::new();
     let mut set = |key: &str, value: String| settings.push(format!("{key}={value}"));
@@ -93,36 +123,58 @@ fn reserve(args: &Attach, namespace: &Namespace) -> Reserve {
     if args.no_guard || args.trunk.is_some() {
         set("guard", "off".into());
     }
-    Reserve {
-        name: args.name.clone().unwrap_or_else(|| namespace.suggested_name()),
+    Ok(Reserve {
+        name: args.name.clone(),
         ns: NsId { dev: id.dev, ino: id.ino },
+        reach: Some(reach(namespace.spec())?),
         kind: args.kind,
         ip: args.ip,
         mac: args.mac.map(|mac| mac.to_string()),
         mtu: args.mtu,
         ifname: args.ifname.clone(),
         settings,
-    }
+    })
+}
+
+/// How `exec` gets there.
+fn reach(spec: &NsSpec) -> Result<Reach> {
+    Ok(match spec {
+        NsSpec::Pid(pid) => {
+            let start = process::start_time(*pid).with_context(|| format!("process {pid} has just ended: give another"))?;
+            Reach::Process { pid: *pid, start, run: false }
+        }
+        NsSpec::Path(path) => Reach::Path(std::path::absolute(path)?),
+        NsSpec::Name(name) => {
+            let paths = NAME_DIRS.map(|dir| Path::new(dir).join(name));
+            Reach::Path(paths.into_iter().find(|path| path.exists()).with_context(|| format!("{name} went away: make it again"))?)
+        }
+    })
 }
 
 /// Makes the interface, down: the daemon should hold its other end before the container's kernel sends its first frame.
 ///
 /// A name that is taken may be that of a veth that was detached just now, which the kernel removes in the background.
-fn make(args: &Attach, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32)> {
+fn make(wanted: &Reserve, rung: u8, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32)> {
     let until = Instant::now() + BACKGROUND;
     loop {
-        match make_once(args, namespace, ifname, mac) {
+        match make_once(wanted, rung, namespace, ifname, mac) {
             Err(LinkError::Taken { .. }) if Instant::now() < until => std::thread::sleep(LOOK),
             made => return Ok(made?),
         }
     }
 }
 
-fn make_once(args: &Attach, namespace: &Namespace, ifname: &IfName, mac: UnicastMac) -> Result<(OwnedFd, u32), LinkError> {
-    let (mac, mtu) = (mac.mac().0, args.mtu.into());
-    match args.kind {
+fn make_once(
+    wanted: &Reserve,
+    rung: u8,
+    namespace: &Namespace,
+    ifname: &IfName,
+    mac: UnicastMac,
+) -> Result<(OwnedFd, u32), LinkError> {
+    let (mac, mtu) = (mac.mac().0, wanted.mtu.into());
+    match wanted.kind {
         Kind::Tap => {
-            let max_rung = args.offload_rung.into();
+            let max_rung = rung.into();
             link::open_tap(ifname, &TapOptions { mac, mtu, txqueuelen: TAP_QUEUE_FRAMES, max_rung })
         }
         Kind::Veth => link::open_veth(namespace.as_fd(), ifname, &VethOptions { mac, mtu }).map(|socket| (socket, 0)),

@@ -14,7 +14,7 @@
 use super::registry::Container;
 use super::watches::Watches;
 use super::{Daemon, network::Network};
-use crate::api::types::{FdbEntry, Kind, NsId, WatchKind};
+use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
 use crate::{rundir, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,8 @@ pub struct Hello {
 struct State {
     name: String,
     ns: NsId,
+    #[serde(default)]
+    reach: Option<Reach>,
     kind: Kind,
     ip: Ipv4Addr,
     mac: String,
@@ -300,6 +302,7 @@ fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> R
     let state = State {
         name: container.name.clone(),
         ns: container.ns,
+        reach: container.reach.clone(),
         kind: container.kind,
         ip: container.ip,
         mac: container.mac.to_string(),
@@ -392,6 +395,7 @@ impl Daemon {
         self.registry.adopt(Container {
             name: state.name,
             ns: state.ns,
+            reach: state.reach,
             kind: state.kind,
             ip: state.ip,
             mac,

@@ -3,7 +3,7 @@
 //! A container is *reserved* (its name and addresses are taken, the command line makes its interface), then *plugged* (it has a port), then
 //! *ready*. One that its command line abandons before it is ready is forgotten.
 use super::network::Network;
-use crate::api::types::{self, Kind, Lease, NsId, Reserve};
+use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
 use crate::settings;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +14,8 @@ use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
 const NAME_OCTETS: usize = 63;
+/// Octets of a path that is kept for `exec` at the most, so that a row of a list stays small.
+const REACH_OCTETS: usize = 1_024;
 /// Names that mean something else in commands.
 const RESERVED: [&str; 2] = ["switch", "gateway"];
 
@@ -22,6 +24,7 @@ const RESERVED: [&str; 2] = ["switch", "gateway"];
 pub struct Container {
     pub name: String,
     pub ns: NsId,
+    pub reach: Option<Reach>,
     pub kind: Kind,
     pub ip: Ipv4Addr,
     pub mac: UnicastMac,
@@ -84,7 +87,8 @@ impl Registry {
 
     /// Takes a name, a namespace and addresses.
     pub fn reserve(&mut self, wanted: &Reserve) -> Result<Lease> {
-        check_name(&wanted.name)?;
+        let name = wanted.name.clone().unwrap_or_else(|| self.free_name());
+        check_name(&name)?;
         let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
             bail!("--mtu {} cannot be set: choose {MTU_MIN} to {MTU_MAX}", wanted.mtu);
@@ -92,7 +96,7 @@ impl Registry {
         if let Some(other) = self.by_ns(wanted.ns) {
             bail!("this namespace is already attached as {}: \"vswitch detach {}\" first", at(other), other.name);
         }
-        if let Some(other) = self.get(&wanted.name) {
+        if let Some(other) = self.get(&name) {
             bail!("the name is taken by {}: pass --name, or \"vswitch detach {}\" first", at(other), other.name);
         }
         let ip = self.address(wanted.ip)?;
@@ -109,16 +113,23 @@ impl Registry {
         }
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &wanted.settings)?;
-        let (name, ns, kind, mtu) = (wanted.name.clone(), wanted.ns, wanted.kind, wanted.mtu);
-        let container = Container { name, ns, kind, ip, mac, ifname, mtu, config, port: None, ready: false };
-        self.containers.insert(wanted.name.clone(), container);
+        let (ns, kind, mtu) = (wanted.ns, wanted.kind, wanted.mtu);
+        let reach = wanted.reach.clone().filter(is_short);
+        let container = Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false };
+        self.containers.insert(name.clone(), container);
         Ok(Lease {
+            name,
             ip,
             prefix: self.network.prefix(),
             mac: mac.to_string(),
             gateway: gateway.address,
             gateway_mac: gateway.mac.to_string(),
         })
+    }
+
+    /// The first of c1, c2, ... that nobody has.
+    fn free_name(&self) -> String {
+        (1..).map(|number: u32| format!("c{number}")).find(|name| !self.containers.contains_key(name)).unwrap_or_default()
     }
 
     fn address(&self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
@@ -171,6 +182,7 @@ impl Registry {
             ifname: container.ifname.to_string(),
             mtu: container.mtu,
             netns: container.ns.ino,
+            reach: container.reach.clone(),
             vlan: settings::vlans(&container.config.vlan),
             settings: settings::describe(&container.config),
         }
@@ -182,6 +194,13 @@ fn at(container: &Container) -> String {
     match container.port {
         Some(port) => format!("\"{}\" (port {port}, {})", container.name, container.ip),
         None => format!("\"{}\" ({}, being attached)", container.name, container.ip),
+    }
+}
+
+fn is_short(reach: &Reach) -> bool {
+    match reach {
+        Reach::Path(path) => path.as_os_str().len() <= REACH_OCTETS,
+        Reach::Process { .. } => true,
     }
 }
 
@@ -210,8 +229,9 @@ mod tests {
 
     fn wanted(name: &str, ino: u64) -> Reserve {
         Reserve {
-            name: name.into(),
+            name: Some(name.into()),
             ns: NsId { dev: 4, ino },
+            reach: None,
             kind: Kind::Tap,
             ip: None,
             mac: None,
@@ -249,7 +269,7 @@ mod tests {
             error(&|w| w.ns.ino = 1),
             "this namespace is already attached as \"web\" (port 1, 10.10.1.1): \"vswitch detach web\" first"
         );
-        assert!(error(&|w| w.name = "web".into()).contains("the name is taken by \"web\" (port 1, 10.10.1.1): pass --name"));
+        assert!(error(&|w| w.name = Some("web".into())).contains("the name is taken by \"web\" (port 1, 10.10.1.1): pass --name"));
         assert!(error(&|w| w.ip = Some(Ipv4Addr::new(10, 10, 1, 1))).contains("--ip 10.10.1.1 is taken by \"web\""));
         assert!(error(&|w| w.mac = Some("02:58:0a:0a:01:01".into())).contains("is taken by \"web\""));
         assert!(error(&|w| w.mac = Some("02:58:0a:0a:01:06".into())).contains("is the gateway's"));
@@ -258,6 +278,22 @@ mod tests {
         assert!(error(&|w| w.ifname = "a/b".into()).contains("--ifname"));
         assert!(error(&|w| w.settings = vec!["vlan=5000".into()]).contains("cannot set vlan=5000"));
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn names_are_given_where_none_is_asked_for() {
+        let mut registry = registry();
+        let mut given = |ino| {
+            let mut wanted = wanted("", ino);
+            wanted.name = None;
+            registry.reserve(&wanted).unwrap().name
+        };
+        assert_eq!([given(1), given(2), given(3)], ["c1", "c2", "c3"]);
+        registry.remove("c2").unwrap();
+        let mut wanted = wanted("", 4);
+        (wanted.name, wanted.reach) = (None, Some(Reach::Path("/p".repeat(REACH_OCTETS).into())));
+        assert_eq!(registry.reserve(&wanted).unwrap().name, "c2");
+        assert_eq!(registry.get("c2").unwrap().reach, None, "too long to be listed");
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Daemon {
             bail!("this connection is in the middle of something: open another");
         }
         let lease = self.registry.reserve(wanted)?;
-        self.sessions.insert(id, Session::Attaching { name: wanted.name.clone() });
+        self.sessions.insert(id, Session::Attaching { name: lease.name.clone() });
         self.server.set_patience(id, Some(ATTACH_PATIENCE));
         value(lease)
     }
