@@ -200,6 +200,26 @@ fn signals_and_streams_pass() {
     }
 }
 
+/// What the terminal sends goes to its whole foreground group, so it is not passed on once more.
+#[test]
+fn an_interrupt_comes_once() {
+    const PTY: &str = "import os, pty, sys\n\
+                       pid, fd = pty.fork()\n\
+                       if pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+                       said = b''\n\
+                       while b'up' not in said: said += os.read(fd, 1000)\n\
+                       os.write(fd, b'\\x03')\n\
+                       try:\n\
+                       \x20 while True: said += os.read(fd, 1000)\n\
+                       except OSError: pass\n\
+                       print(said.count(b'got'), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+    let Some(switch) = users().into_iter().next() else { return };
+    let script = "trap 'echo got' INT; echo up; n=0; while [ $n -lt 40 ]; do sleep 0.02; n=$((n + 1)); done; exit 5";
+    let run = [switch.program_path(), "run", "--network", "none", "--", "sh", "-c", script];
+    let output = switch.program("python3", &[&["-c", PTY], &run[..]].concat()).output().unwrap();
+    assert_eq!(said(&output), "1 5\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The container's root can unmount what hides the control socket; as who it is outside it may then do no more than attach.
 #[test]
 fn a_container_cannot_rule_the_switch() {
@@ -220,6 +240,11 @@ fn a_container_cannot_rule_the_switch() {
     let below = format!("unshare --net sleep 300 & sleep 0.5; {program} attach $! --name below; kill $!");
     assert!(inside(&switch, &["exec", "c1"], &below).starts_with("below: 10."));
     assert!(switch.attached().contains(&"c1".to_owned()));
+    // Root outside enters it as its root.
+    let mut root = std::process::Command::new(common::PROGRAM);
+    let output = root.args(["exec", "c1", "--", "sh", "-c", "id -u; ip -o link"]).env("VSWITCH_RUN_DIR", switch.run_dir()).output();
+    let seen = said(&output.unwrap());
+    assert!(seen.starts_with("0\n") && seen.contains("eth0"), "{seen}");
     kill(pid(&switch, "c1"), "SIGKILL");
 }
 

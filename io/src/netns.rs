@@ -158,7 +158,7 @@ pub enum NetnsError {
         path: PathBuf,
     },
     /// The user has no power over the namespace.
-    #[error("namespace {spec} belongs to {owner}: \"sudo vswitch attach {spec}\", or make your own with \"unshare -Urn\"")]
+    #[error("namespace {spec} belongs to {owner}: \"sudo vswitch attach {spec}\", or make your own with \"vswitch run\"")]
     BelongsTo {
         /// The namespace.
         spec: String,
@@ -283,14 +283,16 @@ impl Namespace {
         }
         // A process that is just ending has no namespace any more.
         let ended = |e: &NetnsError| matches!(e, NetnsError::NoSuchPath { .. });
-        let (fd, id) = opened.map_err(|e| match e {
-            e if ended(&e) => NetnsError::NoSuchProcess { pid },
-            NetnsError::Denied { .. } => {
-                let owner = std::fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
-                let owner = owner.map_or_else(|_| "another user".into(), user_name);
-                NetnsError::BelongsTo { spec: spec.to_string(), owner }
+        let (fd, id) = opened.map_err(|e| {
+            if ended(&e) {
+                return NetnsError::NoSuchProcess { pid };
             }
-            e => e,
+            if !matches!(e, NetnsError::Denied { .. }) {
+                return e;
+            }
+            let owner = std::fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
+            let owner = owner.map_or_else(|_| "another user".into(), user_name);
+            NetnsError::BelongsTo { spec: spec.to_string(), owner }
         })?;
         Ok(Namespace { fd, id, spec: spec.clone(), origin: Origin::Process { pid, comm, pidfd } })
     }

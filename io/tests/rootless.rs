@@ -117,10 +117,10 @@ fn refuse_others(dir: &Path) {
     become_ordinary();
     let name = std::fs::read_to_string(dir.join("name")).unwrap();
     let error = Namespace::open(&NsSpec::Name(name.clone())).unwrap().enter().unwrap_err();
-    let text = format!("namespace {name} belongs to root: \"sudo vswitch attach {name}\", or make your own with \"unshare -Urn\"");
+    let text = format!("namespace {name} belongs to root: \"sudo vswitch attach {name}\", or make your own with \"vswitch run\"");
     assert_eq!(error.to_string(), text);
     let error = Namespace::open(&NsSpec::Pid(1)).unwrap_err();
-    assert!(matches!(error, NetnsError::Denied { .. }), "{error}");
+    assert!(matches!(error, NetnsError::BelongsTo { .. }), "{error}");
     // No right to make anything where we are.
     let here = std::fs::File::open("/proc/self/ns/net").unwrap();
     let error = open_veth(here.as_fd(), &IfName::parse("eth9").unwrap(), &VethOptions { mac: [2; 6], mtu: 1500 });

@@ -63,6 +63,10 @@ impl Place {
         if !process::start_time(pid).is_ok_and(|now| now == start) {
             return Err(self.gone());
         }
+        let network = NsId::of_path(Path::new(&format!("/proc/{pid}/ns/net")));
+        if network.is_ok_and(|network| network.ino != self.netns) {
+            return Err(self.gone());
+        }
         let (outside, theirs) = (user_namespace("self")?, user_namespace(&pid.to_string()));
         let theirs = match theirs {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(self.denied()),
