@@ -139,7 +139,11 @@ impl RunDir {
 
     /// Whether the daemon was killed and is about to end: it answers no more.
     pub fn is_ending(&self) -> bool {
-        File::open(self.0.join(LOCK)).is_ok_and(|lock| ending(&lock).is_some())
+        // Looked at twice: in between, the lock may have been handed to another daemon by one that ends as it should.
+        File::open(self.0.join(LOCK)).is_ok_and(|lock| {
+            let named = holder(&lock);
+            ending(&lock).is_some() && holder(&lock) == named
+        })
     }
 
     /// Binds the control socket in place of one that a killed daemon left. Only for the holder of the lock.
@@ -229,7 +233,8 @@ fn ending(lock: &File) -> Option<OwnedFd> {
     let (pid, pidfd) = pidfd_of_holder(lock)?;
     // A process gives up its memory, and with it its command line, before its files.
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    command.is_empty().then_some(pidfd)
+    // One that has ended but was not waited for has none either.
+    (command.is_empty() && process::alive(&pidfd).ok()?).then_some(pidfd)
 }
 
 /// Waits for the end of a daemon whose lock this was: until then the interfaces of its ports are in the way.

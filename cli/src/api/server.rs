@@ -82,6 +82,11 @@ impl Server {
         self.listener.as_fd()
     }
 
+    /// Whether no other connection is open: what an accepted one has not sent yet would be lost with us.
+    pub fn is_alone(&self, id: ConnectionId) -> bool {
+        self.slots.iter().flatten().all(|connection| connection.serial == id.serial)
+    }
+
     /// Takes new connections; says whether there may be more.
     pub fn accept(&mut self, registry: &Registry, now: Instant) -> bool {
         for _ in 0..ACCEPTS {

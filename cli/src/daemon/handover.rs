@@ -219,6 +219,11 @@ impl Channel {
             .context("two file descriptors are missing: see that \"ulimit -n\" is high enough")
     }
 
+    /// The new one has signed the lock.
+    pub fn end(self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     fn abort(&self, error: &anyhow::Error) {
         let _ = self.send(&Message::Abort { why: format!("{error:#}") }, &[]);
     }
@@ -293,7 +298,10 @@ impl Daemon {
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
         checkpoint("old-committed");
         let Message::Running = channel.receive()? else { bail!(OUT_OF_STEP) };
-        channel.send(&Message::Go, &[])
+        channel.send(&Message::Go, &[])?;
+        // As long as the lock names us, nobody should find us ending. It says no more: it ends the channel, or is late.
+        let _ = channel.receive();
+        Ok(())
     }
 }
 

@@ -195,9 +195,12 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         signature,
         confinement: describe(&report, owner),
     };
-    let channel = beginning.channel.take();
+    let mut channel = beginning.channel.take();
     let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
-    let gap = channel.map(|mut channel| daemon.take_over(&mut channel)).transpose()?;
+    let gap = channel.as_mut().map(|channel| daemon.take_over(channel)).transpose()?;
+    if let Some(channel) = channel {
+        channel.end();
+    }
     let (network, gateway) = (daemon.registry.network, daemon.registry.network.gateway());
     tracing::info!("vswitch {} up: network {network}, gateway {} ({})", env!("CARGO_PKG_VERSION"), gateway.address, gateway.mac);
     ready(gap);
@@ -291,7 +294,8 @@ impl Daemon {
 
     /// Hands over to the daemon that waits for it, once nothing is half done. Says whether connections wait that were not taken meanwhile.
     fn try_to_leave(&mut self) -> bool {
-        let Some(leaving) = self.leaving.take_if(|leaving| self.sessions.is_empty() || leaving.until <= Instant::now()) else {
+        let is_quiet = |id| self.sessions.is_empty() && self.server.is_alone(id);
+        let Some(leaving) = self.leaving.take_if(|leaving| is_quiet(leaving.id) || leaving.until <= Instant::now()) else {
             return false;
         };
         let result = self.hand_over(leaving.channel);
