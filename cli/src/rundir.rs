@@ -1,7 +1,7 @@
 //! The run directory: control socket, lock and log of one user's daemon.
 //!
-//! `VSWITCH_RUN_DIR`, else /run/vswitch for root (not of a user namespace: that is who made it), else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
-//! that is checked for owner and links. A daemon that root starts runs as another user, whom the directory is given to: so it is never
+//! `VSWITCH_RUN_DIR`, else /run/vswitch for root, else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
+//! that is checked for owner and links. (Root of a user namespace is, for this, the user who made that.) A daemon that root starts runs as another user, whom the directory is given to: so it is never
 //! one that holds anything else.
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -1,4 +1,5 @@
-//! `exec`: becomes a program in a container that is attached. Nothing of ours is left beside it: signals, terminal and exit status are its own.
+//! `exec`: becomes a program in a container that is attached. Nothing of ours is left beside it: signals, terminal and exit status are
+//! its own.
 use super::enter::Place;
 use super::program;
 use crate::args::Exec;

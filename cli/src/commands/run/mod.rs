@@ -1,16 +1,17 @@
 //! `run`: a program in namespaces of its own, plugged in.
 //!
 //! Three processes. **This one** stays outside and is the program's parent: it passes signals on and ends as the program ends. The
-//! **inner** one ([`inner`]) makes or joins the namespaces and becomes the program. The **plugging** one ([`plug`]) does for the inner one what `attach` does,
-//! in a process of its own since it has to enter the namespace, and nobody who did gets out again.
+//! **inner** one ([`inner`]) makes or joins the namespaces and becomes the program. The
+//! **plugging** one ([`plug`]) does for the inner one what `attach` does, in a process of its own since it has to enter the namespace, and
+//! nobody who did gets out again.
 //!
 //! ```text
 //!   inner: namespaces made ------ Ready ----> outer: plugs in
 //!   inner: mounts, exec <-------- Go -------- outer
 //!   the channel closes: it runs (its end closes on exec); or Refused, at any time
 //! ```
-//! Should the outer one die, the inner one hears the channel close, and the program is killed (PR_SET_PDEATHSIG), unless it was to be left alone
-//! (`-d`). Nothing is kept on disk, and the port goes with the process, as for any `attach PID`.
+//! Should the outer one die, the inner one hears the channel close, and the program is killed (PR_SET_PDEATHSIG), unless it was to be
+//! left alone (`-d`). Nothing is kept on disk, and the port goes with the process, as for any `attach PID`.
 //!
 //! Deliberately no PID namespace: processes that the program leaves behind go on, in a namespace that nothing is plugged into.
 pub mod inner;
