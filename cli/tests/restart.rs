@@ -19,8 +19,10 @@ impl Traffic {
         wait_for("iperf3 listens", listens);
         let client = ["iperf3", "-c", address, "-t", seconds, "-C", "cubic", "-J"];
         let iperf = Background::start(inside(a, &client).stdout(Stdio::piped()));
-        let ping =
-            Background::start(inside(a, &["ping", "-i", "0.01", "-W", "1", "-w", seconds, "-q", address]).stdout(Stdio::piped()));
+        // A number of pings, not a time: at a deadline the one is lost whose answer is on its way.
+        let count = (seconds.parse::<u32>().unwrap() * 60).to_string();
+        let echo = ["ping", "-i", "0.01", "-W", "2", "-c", &count, "-q", address];
+        let ping = Background::start(inside(a, &echo).stdout(Stdio::piped()));
         Self { iperf, ping, _server: server }
     }
 
