@@ -31,10 +31,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+mod events;
 mod ports;
 mod probes;
 
 pub use crate::frame::TagOp;
+pub use events::{EVENT_LIMIT, SwitchEvent};
 
 /// How long a port stays blocked after a frame of ours came back through it.
 pub const LOOP_HOLD: Duration = Duration::from_secs(30);
@@ -42,8 +44,6 @@ pub const LOOP_HOLD: Duration = Duration::from_secs(30);
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Floods within [`PROBE_INTERVAL`] from which on a guarded port is probed: no station asks that much, every loop does.
 pub const GUARDED_FLOODS: u32 = 100;
-/// Events that wait to be fetched; what comes beyond is counted, not kept.
-pub const EVENT_LIMIT: usize = 256;
 /// Probes that wait to be sent.
 const PROBE_LIMIT: usize = 64;
 /// Reserved group addresses that can never be forwarded: PAUSE, 01-80-C2-00-00-01, is for one link (802.3 annex 31B).
@@ -112,38 +112,6 @@ impl Flood {
     pub const fn ingress(&self) -> PortId {
         self.ingress
     }
-}
-
-/// Something that a person may want to know; the datapath does not care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwitchEvent {
-    /// An address moved (L07).
-    Moved {
-        /// VLAN.
-        vid: Vid,
-        /// Address.
-        mac: UnicastMac,
-        /// Where it was.
-        from: PortId,
-        /// Where it is.
-        to: PortId,
-    },
-    /// An address moves too often and is held (L07).
-    Flap {
-        /// VLAN.
-        vid: Vid,
-        /// Address.
-        mac: UnicastMac,
-        /// Where it is held.
-        held: PortId,
-        /// Where else it was seen.
-        seen: PortId,
-    },
-    /// A port is blocked: a frame of ours came in through it (L15).
-    Loop {
-        /// The port.
-        port: PortId,
-    },
 }
 
 /// Why a port could not be added or changed.
@@ -395,25 +363,6 @@ impl Switch {
         self.fdb.flush(ingress);
         self.event(SwitchEvent::Loop { port: ingress });
         DropReason::Loop
-    }
-
-    fn event(&mut self, event: SwitchEvent) {
-        if self.events.len() < EVENT_LIMIT {
-            self.events.push_back(event);
-        } else {
-            self.events_lost += 1;
-        }
-    }
-
-    /// Events that nobody fetched in time.
-    #[must_use]
-    pub const fn events_lost(&self) -> u64 {
-        self.events_lost
-    }
-
-    /// The oldest event that was not fetched yet.
-    pub fn next_event(&mut self) -> Option<SwitchEvent> {
-        self.events.pop_front()
     }
 
     /// Periodic work, bounded by `budget` looks: unblocks ports, gives memory of aged entries back. Not needed for
