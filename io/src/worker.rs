@@ -33,6 +33,8 @@ const COMMAND_LIMIT: usize = 64;
 const COMMANDS_PER_BREATH: usize = 8;
 /// Events for the control plane that wait at the most.
 const EVENT_LIMIT: usize = 4_096;
+/// Of them news of the switch: how many there are the network decides, and an end of a port must not be lost to them.
+const NEWS_LIMIT: usize = EVENT_LIMIT / 2;
 /// How long the control plane waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that close fds.
@@ -115,6 +117,10 @@ impl Teller {
         if self.events.try_send(event).is_ok() {
             let _ = self.notify.wake();
         }
+    }
+
+    fn takes_news(&self) -> bool {
+        self.events.len() < NEWS_LIMIT
     }
 }
 
@@ -258,7 +264,10 @@ impl Worker {
             self.ticked = now;
             self.datapath.switch.tick(now, TICK_BUDGET);
         }
-        while let Some(event) = self.datapath.switch.next_event() {
+        // What is not fetched stays in the switch, which counts what does not fit.
+        while self.teller.takes_news()
+            && let Some(event) = self.datapath.switch.next_event()
+        {
             self.teller.tell(WorkerEvent::Switch(event));
         }
     }

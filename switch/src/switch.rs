@@ -36,7 +36,7 @@ mod ports;
 mod probes;
 
 pub use crate::frame::TagOp;
-pub use events::{EVENT_LIMIT, SwitchEvent};
+pub use events::{EVENT_INTERVAL, EVENT_LIMIT, LEARNED_PER_SECOND, SwitchEvent};
 
 /// How long a port stays blocked after a frame of ours came back through it.
 pub const LOOP_HOLD: Duration = Duration::from_secs(30);
@@ -135,6 +135,7 @@ struct Port {
     floods: u32,
     /// Whether a probe was asked for in it.
     probed: bool,
+    told: events::Told,
 }
 
 /// One class of flood -> who takes it.
@@ -171,6 +172,7 @@ pub struct Switch {
     probes: VecDeque<(PortId, TagOp)>,
     events: VecDeque<SwitchEvent>,
     events_lost: u64,
+    tells_learned: bool,
 }
 
 impl Switch {
@@ -189,6 +191,7 @@ impl Switch {
             probes: VecDeque::with_capacity(PROBE_LIMIT),
             events: VecDeque::with_capacity(EVENT_LIMIT),
             events_lost: 0,
+            tells_learned: false,
         };
         let gateway = PortConfig { guard: Guard::Bound(config.mac), ..PortConfig::default() };
         // The first port of an empty switch: it cannot be refused.
@@ -215,7 +218,7 @@ impl Switch {
         }
         let vid = port.config.vlan.classify(head.tag)?;
         match port.config.guard {
-            Guard::Bound(mac) if mac != head.src => return Err(self.not_its_own(ingress, head, now)),
+            Guard::Bound(mac) if mac != head.src => return Err(self.not_its_own(ingress, vid, head, now)),
             Guard::Bound(_) | Guard::Off => {}
         }
         let (group, hairpin) = (port.config.group, port.config.hairpin);
@@ -251,21 +254,27 @@ impl Switch {
         if guard == Guard::Off
             && let Some(owner) = self.owners.owner(src)
         {
-            return Err(if owner == PortId::GATEWAY { self.block(ingress, now) } else { DropReason::Spoof });
+            return Err(if owner == PortId::GATEWAY { self.block(ingress, now) } else { self.spoofed(ingress, vid, src, now) });
         }
         if !learn {
             return Ok(());
         }
-        match self.fdb.learn(vid, src, ingress, limit, now)? {
-            Learned::Refreshed | Learned::New | Learned::Full => Ok(()),
-            Learned::Moved(from) => {
+        match self.fdb.learn(vid, src, ingress, limit, now) {
+            Ok(Learned::Refreshed | Learned::Full) => Ok(()),
+            Ok(Learned::New) => {
+                self.learned(ingress, vid, src, now);
+                Ok(())
+            }
+            Ok(Learned::Moved(from)) => {
                 self.event(SwitchEvent::Moved { vid, mac: src, from, to: ingress });
                 Ok(())
             }
-            Learned::Flapping(held) => {
+            Ok(Learned::Flapping(held)) => {
                 self.event(SwitchEvent::Flap { vid, mac: src, held, seen: ingress });
                 Err(DropReason::Flap)
             }
+            Err(DropReason::Spoof) => Err(self.spoofed(ingress, vid, src, now)),
+            Err(reason) => Err(reason),
         }
     }
 
@@ -302,7 +311,7 @@ impl Switch {
         };
         // The gateway floods only what it was asked for.
         if ingress != PortId::GATEWAY && !port.storm.admit(class, flood.copies, now) {
-            return Err(DropReason::Storm);
+            return Err(self.stormed(ingress, class, now));
         }
         Ok(Egress::Flood(flood))
     }
@@ -346,11 +355,11 @@ impl Switch {
 
     /// A guarded port uses another address than its own: our probe came back, or a spoof.
     #[cold]
-    fn not_its_own(&mut self, ingress: PortId, head: &Head, now: Time) -> DropReason {
+    fn not_its_own(&mut self, ingress: PortId, vid: Vid, head: &Head, now: Time) -> DropReason {
         if head.src == self.config.mac && head.ethertype == EtherType::EXPERIMENTAL {
             return self.block(ingress, now);
         }
-        DropReason::Spoof
+        self.spoofed(ingress, vid, head.src, now)
     }
 
     /// A frame of ours came back through this port.

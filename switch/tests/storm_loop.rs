@@ -168,7 +168,11 @@ impl Bridged {
         std::iter::from_fn(|| self.lab.switch.next_event())
             .filter_map(|event| match event {
                 SwitchEvent::Loop { port } => Some(port),
-                SwitchEvent::Moved { .. } | SwitchEvent::Flap { .. } => None,
+                SwitchEvent::Learned { .. }
+                | SwitchEvent::Moved { .. }
+                | SwitchEvent::Flap { .. }
+                | SwitchEvent::Guard { .. }
+                | SwitchEvent::Storm { .. } => None,
             })
             .collect()
     }

@@ -93,6 +93,22 @@ impl WorkerHandle {
         self.ask(|worker| worker.datapath.stats())
     }
 
+    /// News of the switch that were lost since the start, for there were too many.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn events_lost(&self) -> Result<u64, WorkerError> {
+        self.ask(|worker| worker.datapath.switch.events_lost())
+    }
+
+    /// Whether new addresses are told, see [`vswitch_switch::Switch::set_learned_events`].
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn set_learned_events(&self, tell: bool) -> Result<(), WorkerError> {
+        self.ask(move |worker| worker.datapath.switch.set_learned_events(tell))
+    }
+
     /// Changes the switch.
     ///
     /// # Errors

@@ -45,7 +45,9 @@ impl Switch {
         self.enlist(id, &config);
         if let Some(slot) = self.ports.get_mut(id.index()) {
             let storm = Storm::new(config.storm);
-            *slot = Some(Box::new(Port { config, storm, blocked_until: None, interval: Time::ZERO, floods: 0, probed: false }));
+            let told = super::events::Told::default();
+            *slot =
+                Some(Box::new(Port { config, storm, blocked_until: None, interval: Time::ZERO, floods: 0, probed: false, told }));
         }
         Ok(())
     }
