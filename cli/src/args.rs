@@ -78,6 +78,31 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// What happens, a line each, until interrupted
+    Events {
+        /// Only what is about this container
+        name: Option<String>,
+        /// A JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything about one container
+    Inspect {
+        /// A container
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The daemon's log, also of one that has ended
+    Logs {
+        /// Go on with what is written from now on, until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// The last lines only
+        #[arg(short = 'n', long, value_name = "N")]
+        lines: Option<usize>,
+    },
     /// Show what it does, in namespaces of its own, and clean up
     Demo(Demo),
     /// Write man pages or completions, for packages
@@ -121,6 +146,9 @@ impl Verb {
             Self::Show { .. } => "show",
             Self::Ports { .. } => "ports",
             Self::Stats { .. } => "stats",
+            Self::Events { .. } => "events",
+            Self::Inspect { .. } => "inspect",
+            Self::Logs { .. } => "logs",
             Self::Demo(_) => "demo",
             Self::Generate { .. } => "generate",
             Self::DemoServer => "demo-server",

@@ -137,13 +137,33 @@ impl Client {
         }
     }
 
+    /// The next of answers that come unasked, however long that takes; None at the connection's end.
+    pub fn next_answer<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        self.stream.get_ref().set_read_timeout(None)?;
+        match self.stream.fill_buf() {
+            Ok([]) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
+            Ok(_) | Err(_) => self.answer().map(Some),
+        }
+    }
+
+    /// Whether something was read already that [`Client::fd`] says nothing of.
+    pub fn has_read_ahead(&self) -> bool {
+        !self.stream.buffer().is_empty()
+    }
+
     fn closed(&self) -> anyhow::Error {
         let log = self.dir.log();
         if self.dir.is_locked() && !self.dir.is_ending() {
             Closed(format!("the daemon closed the connection: see {}", log.display())).into()
         } else {
-            NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", log.display())).into()
+            self.ended().into()
         }
+    }
+
+    /// What to say when the daemon ended in the middle of something.
+    pub fn ended(&self) -> NoDaemon {
+        NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", self.dir.log().display()))
     }
 
     /// All pages of a list.

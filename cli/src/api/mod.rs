@@ -1,5 +1,6 @@
 //! The control protocol: its types, the command line's end and the daemon's.
 pub mod client;
+pub mod events;
 mod peer;
 pub mod server;
 pub mod types;

@@ -41,6 +41,8 @@ impl Power {
                 | Verb::FdbFlush { .. }
                 | Verb::Mirror { .. }
                 | Verb::MirrorEnd
+                | Verb::Events { .. }
+                | Verb::Inspect { .. }
                 | Verb::Info
                 | Verb::Containers { .. }
                 | Verb::Stats

@@ -82,11 +82,6 @@ impl Server {
         self.listener.as_fd()
     }
 
-    /// Whether no other connection is open: what an accepted one has not sent yet would be lost with us.
-    pub fn is_alone(&self, id: ConnectionId) -> bool {
-        self.slots.iter().flatten().all(|connection| connection.serial == id.serial)
-    }
-
     /// Takes new connections; says whether there may be more.
     pub fn accept(&mut self, registry: &Registry, now: Instant) -> bool {
         for _ in 0..ACCEPTS {
@@ -178,6 +173,18 @@ impl Server {
         }
     }
 
+    /// Sends what was not asked for; false, and nothing is sent, when it would have more than `limit` octets wait.
+    pub fn push(&mut self, id: ConnectionId, answer: &Answer, limit: usize) -> bool {
+        let Some(connection) = self.get(id) else { return false };
+        let line = line(answer);
+        let fits = !connection.closing && connection.outbox.len() + line.len() <= limit;
+        if fits {
+            connection.outbox.extend_from_slice(&line);
+            connection.write();
+        }
+        fits
+    }
+
     /// How long the peer may take from its next answer on; None: as long as it likes.
     pub fn set_patience(&mut self, id: ConnectionId, patience: Option<Duration>) {
         if let Some(connection) = self.get(id) {
@@ -190,6 +197,11 @@ impl Server {
         if let Some(connection) = self.get(id) {
             connection.closing = true;
         }
+    }
+
+    /// Connections there are.
+    pub fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
     }
 
     /// When [`Server::sweep`] is due.

@@ -1,11 +1,11 @@
 //! What the command line and the daemon say to each other: one JSON object a line each way, over a unix socket that also passes fds.
 //!
 //! A request carries the protocol's version, and another version is refused with the remedy. A connection has one request under way at
-//! a time. Most are one question and one answer; two last:
+//! a time. Most are one question and one answer; three last:
 //! - **attach** is three requests on one connection: `attach` reserves name and addresses and is answered with a [`Lease`]; the command
 //!   line makes the interface; `plug` passes its fd and the watch's; the command line configures the interface; `ready` keeps it all. A
 //!   connection that ends before `ready` takes the port with it.
-//! - **mirror** lasts as long as its connection.
+//! - **mirror** and **events** last as long as their connection; events come unasked.
 //!
 //! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,14 @@ pub enum Verb {
         name: String,
     },
     MirrorEnd,
+    /// Answered, then an [`super::events::Event`] an answer for as long as the connection lasts.
+    Events {
+        /// Only those about this container.
+        name: Option<String>,
+    },
+    Inspect {
+        name: String,
+    },
     Info,
     /// Containers whose name comes after this one.
     Containers {
@@ -222,6 +230,12 @@ pub struct Info {
     pub group_forward: String,
     /// What the sandbox lacks on this kernel, if anything.
     pub confinement: String,
+    /// The command that shows its log, if systemd's journal has that.
+    pub journal: Option<String>,
+    /// Fds it needs for what is attached and connected, about.
+    pub open_files: u64,
+    /// Fds it may have (RLIMIT_NOFILE).
+    pub open_files_limit: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -289,6 +303,20 @@ pub struct Drop {
     pub reason: String,
     pub frames: u64,
     pub explanation: String,
+}
+
+/// Everything about one container, but its addresses in the table.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Inspected {
+    #[serde(flatten)]
+    pub container: Container,
+    /// What tells that its namespace is gone.
+    pub watch: String,
+    /// When it was attached: RFC 3339, UTC.
+    pub since: String,
+    pub counters: Port,
+    /// Reasons for which frames of it were dropped.
+    pub dropped: Vec<Drop>,
 }
 
 /// What a mirror did.

@@ -1,4 +1,5 @@
-//! `up`: starts the daemon, here or in a session of its own.
+//! `up`: starts the daemon: here, as a transient unit of systemd, or in a session of its own.
+use super::systemd;
 use crate::api::client::Client;
 use crate::args::Up;
 use crate::rundir::RunDir;
@@ -10,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use vswitch_io::privilege;
 
+/// What a daemon in the background is started with.
+pub const DAEMON: [&str; 3] = ["up", "--foreground", "--detached"];
 /// What the daemon says on its standard output once it answers; behind it the microseconds without a frame of a restart.
 const READY: &str = "ready";
 /// Octets that it, or an error instead, has at the most.
@@ -29,13 +32,9 @@ pub fn run(options: &Up) -> Result<()> {
 
 /// Runs this very program once more, as a daemon, and waits until it answers.
 pub fn start(options: &Up) -> Result<()> {
-    let mut flags = vec!["--ageing".into(), options.ageing.to_string(), "--fdb-limit".into(), options.fdb_limit.to_string()];
-    for (flag, value) in [
-        ("--subnet", options.subnet.clone()),
-        ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
-        ("--group-forward", options.group_forward.clone()),
-    ] {
-        flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    let flags = flags(options);
+    if systemd::start(&RunDir::of_user(), &flags)? {
+        return Ok(());
     }
     Starting::new(&flags, Stdio::null())?.wait().map(drop)
 }
@@ -55,7 +54,7 @@ impl Starting {
         dir.prepare(service)?;
         let log = dir.open_log(service)?;
         let mut command = Command::new(program);
-        command.args(["up", "--foreground", "--detached"]).args(flags).stdin(input).stdout(Stdio::piped()).stderr(log);
+        command.args(DAEMON).args(flags).stdin(input).stdout(Stdio::piped()).stderr(log);
         let child = command.spawn().context("cannot start the daemon: see that the vswitch program is still there")?;
         Ok(Self { child, dir })
     }
@@ -84,9 +83,23 @@ impl Starting {
     }
 }
 
+/// The options, as they are typed.
+fn flags(options: &Up) -> Vec<String> {
+    let mut flags = vec!["--ageing".into(), options.ageing.to_string(), "--fdb-limit".into(), options.fdb_limit.to_string()];
+    for (flag, value) in [
+        ("--subnet", options.subnet.clone()),
+        ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
+        ("--group-forward", options.group_forward.clone()),
+    ] {
+        flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    flags
+}
+
 /// What [`start`] runs.
 fn detached(options: &Up) -> Result<()> {
-    nix::unistd::setsid().context("cannot leave the session: run \"vswitch up\"")?;
+    // Refused to one that leads a session already, as a unit of systemd does.
+    let _ = nix::unistd::setsid();
     std::env::set_current_dir("/")?;
     let null = File::options().write(true).open("/dev/null")?;
     let ready = |gap: Option<Duration>| {

@@ -11,7 +11,7 @@
 //! Both hold every fd meanwhile, so no interface notices. Whoever fails before `go` leaves the other one running: the old one goes on when
 //! the new one is gone, is late, or says nothing; it then says `abort` if it can. The new one ends at `abort`; when the old one is gone
 //! without a word after `commit`, nobody else is there, and it goes on.
-use super::registry::Container;
+use super::registry::{self, Container};
 use super::watches::Watches;
 use super::{Daemon, network::Network};
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use vswitch_io::counters::{Carried, PortCounters};
 use vswitch_io::link::IfName;
 use vswitch_io::netns;
@@ -99,6 +99,9 @@ struct State {
     port: u16,
     mask: u32,
     watch: WatchKind,
+    /// When it was attached, seconds of Unix time.
+    #[serde(default)]
+    since: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -320,6 +323,7 @@ fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> R
         port: port.get(),
         mask,
         watch,
+        since: container.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
     Ok((state, fd))
 }
@@ -412,6 +416,8 @@ impl Daemon {
             config,
             port: Some(id),
             ready: true,
+            watch: registry::watch_text(&kind),
+            since: UNIX_EPOCH + Duration::from_secs(state.since),
         });
         let watch = netns::Watch { fd: watch, kind };
         if self.watches.add(self.poll.registry(), &name, watch).unwrap_or(false) {

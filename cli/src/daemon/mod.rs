@@ -2,13 +2,17 @@
 //!
 //! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
 //! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod events;
 mod handover;
+mod inspect;
 mod log;
 mod network;
+mod notify;
 mod registry;
 mod verbs;
 mod watches;
 
+use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, Server};
 use crate::api::types::{Answer, Mirrored};
 use crate::args::Up;
@@ -21,6 +25,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use network::Network;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use notify::Notify;
 use registry::Registry;
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,7 +40,7 @@ use vswitch_io::netns::NAME_DIRS;
 use vswitch_io::privilege::{self, Confinement, Enforced, Identity, Report};
 use vswitch_io::sys::{activation, process};
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
-use vswitch_switch::{FdbLimits, PortId, SwitchConfig, SwitchEvent};
+use vswitch_switch::{FdbLimits, PortId, SwitchConfig};
 use watches::Watches;
 
 const LISTENER: Token = Token(0);
@@ -58,6 +63,7 @@ enum Session {
     Attaching { name: String },
     Detaching { ticket: Ticket, until: Instant },
     Mirroring { ticket: Ticket, port: PortId, name: String },
+    Listening(events::Listener),
 }
 
 /// Another daemon waits to take over.
@@ -79,6 +85,8 @@ struct Facts {
     /// As the lock file names this process.
     signature: String,
     confinement: String,
+    journal: Option<String>,
+    open_files_limit: u64,
 }
 
 /// See the module's text.
@@ -97,6 +105,7 @@ struct Daemon {
     leaving: Option<Leaving>,
     /// Another one has taken over.
     left: bool,
+    lost: events::Lost,
     running: bool,
 }
 
@@ -172,9 +181,10 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     } else {
         log::to_stderr();
     }
+    let (notify, journal) = (Notify::from_env(), if options.detached { None } else { notify::journal() });
     // /proc is out of reach later.
     let signature = rundir::signature()?;
-    process::raise_open_files().context("cannot raise the limit of open files")?;
+    let open_files_limit = process::raise_open_files().context("cannot raise the limit of open files")?;
     // Blocked here, so that every thread inherits it: the signals come through an fd.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
@@ -194,6 +204,8 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         activated: beginning.activated,
         signature,
         confinement: describe(&report, owner),
+        journal,
+        open_files_limit,
     };
     let mut channel = beginning.channel.take();
     let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
@@ -204,7 +216,9 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let (network, gateway) = (daemon.registry.network, daemon.registry.network.gateway());
     tracing::info!("vswitch {} up: network {network}, gateway {} ({})", env!("CARGO_PKG_VERSION"), gateway.address, gateway.mac);
     ready(gap);
+    notify.ready(&format!("network {network}"));
     let result = daemon.serve();
+    notify.stopping();
     tracing::info!("ending, {} attached{}", daemon.registry.len(), if daemon.left { ", handed over" } else { "" });
     if !daemon.left && !daemon.facts.activated {
         let _ = std::fs::remove_file(dir.socket());
@@ -253,6 +267,7 @@ impl Daemon {
             left: false,
             facts,
             news: log::Budget::new(),
+            lost: events::Lost::default(),
             running: true,
         })
     }
@@ -288,14 +303,17 @@ impl Daemon {
             }
             self.sweep(Instant::now());
             more |= self.try_to_leave();
+            self.tell_lost(Instant::now());
         }
         Ok(())
     }
 
     /// Hands over to the daemon that waits for it, once nothing is half done. Says whether connections wait that were not taken meanwhile.
     fn try_to_leave(&mut self) -> bool {
-        let is_quiet = |id| self.sessions.is_empty() && self.server.is_alone(id);
-        let Some(leaving) = self.leaving.take_if(|leaving| is_quiet(leaving.id) || leaving.until <= Instant::now()) else {
+        // Listeners wait for nothing: they connect again.
+        let is_idle = self.sessions.values().all(|session| matches!(session, Session::Listening(_)));
+        let is_quiet = is_idle && self.server.len() <= self.listeners() + 1;
+        let Some(leaving) = self.leaving.take_if(|leaving| is_quiet || leaving.until <= Instant::now()) else {
             return false;
         };
         let result = self.hand_over(leaving.channel);
@@ -310,10 +328,10 @@ impl Daemon {
     fn until_deadline(&self) -> Option<Duration> {
         let detaching = self.sessions.values().filter_map(|session| match session {
             Session::Detaching { until, .. } => Some(*until),
-            Session::Attaching { .. } | Session::Mirroring { .. } => None,
+            Session::Attaching { .. } | Session::Mirroring { .. } | Session::Listening(_) => None,
         });
         let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
-        let deadline = detaching.chain(self.server.deadline()).chain(leaving).min()?;
+        let deadline = detaching.chain(self.server.deadline()).chain(leaving).chain(self.lost_deadline()).min()?;
         // Rounded up: epoll counts milliseconds.
         Some(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -334,6 +352,7 @@ impl Daemon {
             match self.sessions.remove(&id) {
                 Some(Session::Attaching { name }) => drop(self.forget(&name, "its attach was given up")),
                 Some(Session::Mirroring { port, .. }) => drop(self.worker.end_mirror(port)),
+                Some(Session::Listening(_)) => self.unsubscribed(),
                 Some(Session::Detaching { .. }) | None => {}
             }
         }
@@ -352,6 +371,9 @@ impl Daemon {
         self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching } if attaching == name));
         let port = container.port?;
         tracing::info!("{name} (port {port}, {}) detached: {why}", container.ip);
+        if container.ready {
+            self.tell_of(EventKind::Detached, name, port, Some(why));
+        }
         self.worker.remove_port(port).unwrap_or_else(|error| {
             tracing::error!("{error}");
             None
@@ -368,11 +390,7 @@ impl Daemon {
                 }
                 WorkerEvent::Closed(ticket) => self.closed(ticket),
                 WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
-                WorkerEvent::Switch(event) => {
-                    if self.news.admits() {
-                        self.log(event);
-                    }
-                }
+                WorkerEvent::Switch(event) => self.switch_event(event),
             }
         }
     }
@@ -398,21 +416,6 @@ impl Daemon {
         };
         self.answer(id, result);
         self.server.close(id);
-    }
-
-    fn log(&self, event: SwitchEvent) {
-        let name = |port| self.registry.port_name(port);
-        match event {
-            SwitchEvent::Moved { vid, mac, from, to } => {
-                tracing::info!("{mac} (VLAN {vid}) moved from {} to {}", name(from), name(to));
-            }
-            SwitchEvent::Flap { vid, mac, held, seen } => {
-                tracing::warn!("{mac} (VLAN {vid}) moves too often, held at {}, seen at {} too", name(held), name(seen));
-            }
-            SwitchEvent::Loop { port } => {
-                tracing::warn!("loop: a frame of ours came back through {} (port {port}), blocked for 30 s", name(port));
-            }
-        }
     }
 
     fn answer(&mut self, id: ConnectionId, result: Result<serde_json::Value>) {

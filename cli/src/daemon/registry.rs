@@ -8,7 +8,9 @@ use crate::settings;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
+use vswitch_io::netns::WatchKind;
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{PortId, UnicastMac};
 
@@ -33,6 +35,10 @@ pub struct Container {
     pub config: PortConfig,
     pub port: Option<PortId>,
     pub ready: bool,
+    /// What tells that its namespace is gone.
+    pub watch: String,
+    /// When it was attached.
+    pub since: SystemTime,
 }
 
 /// All containers.
@@ -115,7 +121,9 @@ impl Registry {
         let config = settings::apply(&default, mac, &wanted.settings)?;
         let (ns, kind, mtu) = (wanted.ns, wanted.kind, wanted.mtu);
         let reach = wanted.reach.clone().filter(is_short);
-        let container = Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false };
+        let (watch, since) = (String::new(), SystemTime::now());
+        let container =
+            Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false, watch, since };
         self.containers.insert(name.clone(), container);
         Ok(Lease {
             name,
@@ -154,9 +162,10 @@ impl Registry {
     }
 
     /// Gives a reserved container its port.
-    pub fn plug(&mut self, name: &str, port: PortId) {
+    pub fn plug(&mut self, name: &str, port: PortId, watch: String) {
         if let Some(container) = self.containers.get_mut(name) {
             container.port = Some(port);
+            container.watch = watch;
             self.by_port.insert(port, name.into());
         }
     }
@@ -186,6 +195,14 @@ impl Registry {
             vlan: settings::vlans(&container.config.vlan),
             settings: settings::describe(&container.config),
         }
+    }
+}
+
+/// What watches a namespace, in words.
+pub fn watch_text(kind: &WatchKind) -> String {
+    match kind {
+        WatchKind::Process => "process".into(),
+        WatchKind::Name { dir, file, .. } => format!("name {}", dir.join(file).display()),
     }
 }
 
@@ -259,7 +276,7 @@ mod tests {
     fn what_is_taken_is_refused_with_who_has_it() {
         let mut registry = registry();
         registry.reserve(&wanted("web", 1)).unwrap();
-        registry.plug("web", PortId::new(1).unwrap());
+        registry.plug("web", PortId::new(1).unwrap(), "process".into());
         let mut error = |change: &dyn Fn(&mut Reserve)| {
             let mut wanted = wanted("db", 2);
             change(&mut wanted);
@@ -314,8 +331,8 @@ mod tests {
         for (number, name) in ["a", "b", "c"].iter().enumerate() {
             registry.reserve(&wanted(name, number as u64)).unwrap();
         }
-        registry.plug("a", PortId::new(3).unwrap());
-        registry.plug("c", PortId::new(1).unwrap());
+        registry.plug("a", PortId::new(3).unwrap(), "process".into());
+        registry.plug("c", PortId::new(1).unwrap(), "process".into());
         let names = |after| registry.after(after).map(|(container, _)| container.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(None), ["a", "c"]);
         assert_eq!(names(Some("a")), ["c"]);

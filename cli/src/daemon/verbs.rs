@@ -1,12 +1,13 @@
 //! What the daemon does for each request. A result is answered at once, but for detach and the end of a mirror, which wait for the kernel.
-use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session};
+use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session, registry};
+use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, PATIENCE};
 use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reserve, Verb, WatchKind};
 use crate::settings;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use vswitch_io::counters::PortStats;
 use vswitch_io::netns::{self, Watch};
 use vswitch_io::port::Port;
@@ -17,6 +18,9 @@ use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// How long the command line may take between two steps of attach.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fds that a daemon has with nothing attached, about: its files, epoll and event fds.
+const FIXED_FILES: u64 = 16;
 
 /// Success with nothing to say.
 pub fn done() -> Result<Value> {
@@ -49,6 +53,8 @@ impl Daemon {
                 Ok(()) => return,
                 Err(error) => Err(error),
             },
+            Verb::Events { name } => self.subscribe(id, name),
+            Verb::Inspect { name } => self.inspect(&name),
             Verb::Info => self.info(),
             Verb::Containers { after } => self.containers(after.as_deref()),
             Verb::Stats => self.stats(),
@@ -79,7 +85,7 @@ impl Daemon {
     fn attaching(&self, id: ConnectionId) -> Result<String> {
         match self.sessions.get(&id) {
             Some(Session::Attaching { name }) => Ok(name.clone()),
-            Some(Session::Detaching { .. } | Session::Mirroring { .. }) | None => {
+            Some(Session::Detaching { .. } | Session::Mirroring { .. } | Session::Listening(_)) | None => {
                 bail!("nothing is being attached on this connection, or its namespace went away meanwhile: attach again")
             }
         }
@@ -105,6 +111,7 @@ impl Daemon {
             WatchKind::Name { dir, file } if dir.is_absolute() => netns::WatchKind::Name { dir, file, id: ns },
             WatchKind::Name { dir, .. } => bail!("{} is no absolute path: attach with this version", dir.display()),
         };
+        let watch_text = registry::watch_text(&kind);
         let watch = Watch { fd: watched, kind };
         if !watch.fd_fits() {
             bail!("the watch's file descriptor is not what it should be: attach with this version");
@@ -113,7 +120,7 @@ impl Daemon {
         let port = self.worker.add_port(port, config, mtu)?.map_err(|error| port_error(error, &name))?;
         // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
         self.fetch_news();
-        self.registry.plug(&name, port);
+        self.registry.plug(&name, port, watch_text);
         if self.watches.add(self.poll.registry(), &name, watch).context("cannot watch the namespace: attach again")? {
             self.forget(&name, "its namespace is gone");
             bail!("the namespace went away meanwhile: make it again and attach it");
@@ -126,10 +133,12 @@ impl Daemon {
         let container = self.registry.get_mut(&name).filter(|container| container.port.is_some());
         let container = container.context("it has no port yet: plug one in first")?;
         container.ready = true;
+        container.since = SystemTime::now();
         let (ip, port) = (container.ip, container.port.unwrap_or(PortId::GATEWAY));
         tracing::info!("{name} (port {port}, {ip}) attached");
         self.sessions.remove(&id);
         self.server.set_patience(id, Some(PATIENCE));
+        self.tell_of(EventKind::Attached, &name, port, None);
         done()
     }
 
@@ -235,7 +244,7 @@ impl Daemon {
                 tracing::info!("mirror of {name} ends");
                 Ok(self.worker.end_mirror(*port)?)
             }
-            Some(Session::Attaching { .. } | Session::Detaching { .. }) | None => {
+            Some(Session::Attaching { .. } | Session::Detaching { .. } | Session::Listening(_)) | None => {
                 bail!("no mirror runs on this connection: start one")
             }
         }
@@ -252,7 +261,7 @@ impl Daemon {
         for session in self.sessions.values() {
             match session {
                 Session::Mirroring { port, .. } => self.worker.end_mirror(*port)?,
-                Session::Attaching { .. } | Session::Detaching { .. } => {}
+                Session::Attaching { .. } | Session::Detaching { .. } | Session::Listening(_) => {}
             }
         }
         self.leaving = Some(Leaving { id, channel, until: Instant::now() + LEAVE_PATIENCE });
@@ -280,7 +289,16 @@ impl Daemon {
             ageing: stats.ageing.as_secs(),
             group_forward: settings::group_list(stats.group_forward),
             confinement: self.facts.confinement.clone(),
+            journal: self.facts.journal.clone(),
+            open_files: self.open_files(),
+            open_files_limit: self.facts.open_files_limit,
         })
+    }
+
+    /// The directory of our own fds is not ours to read any more.
+    fn open_files(&self) -> u64 {
+        let files = self.registry.len() + self.watches.len() + self.sessions.len() + self.server.len();
+        FIXED_FILES + u64::try_from(files).unwrap_or(u64::MAX)
     }
 
     fn containers(&self, after: Option<&str>) -> Result<Value> {
@@ -323,7 +341,7 @@ impl Daemon {
         value(Page { rows, next: ports.next().map(|(id, _)| id.get()) })
     }
 
-    fn port_row(&self, id: PortId, stats: &PortStats) -> types::Port {
+    pub(super) fn port_row(&self, id: PortId, stats: &PortStats) -> types::Port {
         let counters = &stats.counters;
         types::Port {
             port: id.get(),

@@ -50,6 +50,11 @@ impl Watches {
         Self { next: first, watched: HashMap::new(), tokens: HashMap::new() }
     }
 
+    /// Fds held.
+    pub fn len(&self) -> usize {
+        self.watched.len()
+    }
+
     /// Watches the namespace of container `name`. Says whether it is gone already; then it is not watched.
     pub fn add(&mut self, registry: &Registry, name: &str, watch: Watch) -> io::Result<bool> {
         if watch.gone()? {
