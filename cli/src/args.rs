@@ -103,6 +103,14 @@ pub enum Verb {
         #[arg(short = 'n', long, value_name = "N")]
         lines: Option<usize>,
     },
+    /// Whether this machine lets it work, and what to do where not
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(hide = true)]
+    DoctorProbe,
     /// Show what it does, in namespaces of its own, and clean up
     Demo(Demo),
     /// Write man pages or completions, for packages
@@ -149,6 +157,8 @@ impl Verb {
             Self::Events { .. } => "events",
             Self::Inspect { .. } => "inspect",
             Self::Logs { .. } => "logs",
+            Self::Doctor { .. } => "doctor",
+            Self::DoctorProbe => "doctor-probe",
             Self::Demo(_) => "demo",
             Self::Generate { .. } => "generate",
             Self::DemoServer => "demo-server",

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Verb::Events { name, json } => commands::events::run(name.as_deref(), json),
         Verb::Inspect { name, json } => commands::inspect::run(name, json),
         Verb::Logs { follow, lines } => commands::logs::run(follow, lines),
+        Verb::Doctor { json } => commands::doctor::run(json),
+        Verb::DoctorProbe => commands::doctor::probe::run(),
         Verb::Demo(demo) => commands::demo::run(&demo),
         Verb::Generate { what } => commands::generate::run(what),
         Verb::DemoServer => commands::demo::traffic::serve(),

@@ -71,8 +71,10 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 let system = Path::new(rundir::SYSTEM);
                 let user = user_name();
-                Err(NoDaemon(if dir.path() != system && system.join("control.sock").exists() {
-                    format!("no vswitch runs for {user}, one runs for root: use sudo, or start yours with \"vswitch up\"")
+                Err(NoDaemon(if dir.path() != system && RunDir::at(system.into()).is_locked() {
+                    format!(
+                        "no vswitch runs for {user}, one runs for root: \"sudo vswitch show\", or start yours with \"vswitch up\""
+                    )
                 } else {
                     format!("no vswitch runs for {user} (no {}): \"vswitch up\", or attach something", dir.socket().display())
                 })

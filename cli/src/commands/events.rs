@@ -6,6 +6,7 @@ use crate::print;
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -21,20 +22,25 @@ enum Ended {
 }
 
 pub fn run(name: Option<&str>, json: bool) -> Result<()> {
-    let mut client = Client::connect()?;
+    let subscribe = || -> Result<Client> {
+        let mut client = Client::connect()?;
+        client.ask::<()>(Verb::Events { name: name.map(Into::into) }, &[])?;
+        Ok(client)
+    };
+    let mut client = subscribe()?;
+    // Nobody need read that.
+    let _ = writeln!(std::io::stderr(), "listening, ^C ends it");
     loop {
-        match follow(&mut client, name, json)? {
+        match follow(&mut client, json)? {
             Ended::Reader => return Ok(()),
             Ended::Daemon => {}
         }
-        let Some(successor) = successor() else { return Err(client.ended().into()) };
-        client = successor;
+        client = successor(subscribe).ok_or_else(|| client.ended())?;
         say(&Event { reason: Some("another daemon took over".into()), ..Event::new(EventKind::Restart) }, json)?;
     }
 }
 
-fn follow(client: &mut Client, name: Option<&str>, json: bool) -> Result<Ended> {
-    client.ask::<()>(Verb::Events { name: name.map(Into::into) }, &[])?;
+fn follow(client: &mut Client, json: bool) -> Result<Ended> {
     let stdout = std::io::stdout();
     loop {
         if !client.has_read_ahead() {
@@ -53,10 +59,10 @@ fn follow(client: &mut Client, name: Option<&str>, json: bool) -> Result<Ended> 
     }
 }
 
-fn successor() -> Option<Client> {
+fn successor(subscribe: impl Fn() -> Result<Client>) -> Option<Client> {
     let until = Instant::now() + SUCCESSOR;
     while Instant::now() < until {
-        if let Ok(client) = Client::connect() {
+        if let Ok(client) = subscribe() {
             return Some(client);
         }
         std::thread::sleep(LOOK);

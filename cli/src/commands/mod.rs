@@ -2,6 +2,7 @@
 pub mod attach;
 pub mod demo;
 pub mod detach;
+pub mod doctor;
 pub mod down;
 mod engine;
 mod enter;
@@ -10,6 +11,7 @@ pub mod exec;
 pub mod fdb;
 pub mod generate;
 pub mod inspect;
+pub mod limits;
 pub mod logs;
 pub mod mirror;
 pub mod ports;

@@ -1,4 +1,5 @@
 //! `show`: the switch and what is attached.
+use super::limits::Limits;
 use crate::api::client::Client;
 use crate::api::types::{Container, Info, Verb};
 use crate::print;
@@ -10,6 +11,8 @@ use serde::Serialize;
 struct View {
     #[serde(flatten)]
     info: Info,
+    /// Of limits that are near.
+    warnings: Vec<String>,
     attached: Vec<Container>,
 }
 
@@ -27,15 +30,16 @@ pub fn run(json: bool) -> Result<()> {
     let mut client = Client::connect()?;
     let (info, mut attached) = (info(&mut client)?, containers(&mut client)?);
     attached.sort_by_key(|container| container.port);
+    let warnings = Limits::of(&info).warnings();
     if json {
-        return print::json(&View { info, attached });
+        return print::json(&View { info, warnings, attached });
     }
     let user =
         |uid: u32| nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name);
     let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", user(info.uid)) };
     print::out(&format!(
         "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {} ({}), uplink {}\n\
-         fdb     {} of {} addresses, ageing {} s, group-forward {}\n\n",
+         fdb     {} of {} addresses, ageing {} s, group-forward {}\n{}\n",
         info.version,
         info.pid,
         info.uptime,
@@ -49,7 +53,8 @@ pub fn run(json: bool) -> Result<()> {
         info.fdb_entries,
         info.fdb_capacity,
         info.ageing,
-        info.group_forward
+        info.group_forward,
+        warnings.iter().map(|warning| format!("warning {warning}\n")).collect::<String>()
     ))?;
     if attached.is_empty() {
         return print::out("nothing is attached: \"vswitch attach NS\"\n");

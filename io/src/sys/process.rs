@@ -86,6 +86,15 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// The version of Landlock that the kernel has (landlock_create_ruleset(2)); None where it has none, or it is turned off.
+#[must_use]
+pub fn landlock_version() -> Option<u32> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel reads no attribute, which must be null and of size 0, and makes no fd.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION) };
+    u32::try_from(result).ok().filter(|version| *version > 0)
+}
+
 /// Marks every fd from `first` on close-on-exec, so that a program started next inherits only the lower ones.
 ///
 /// # Errors
@@ -131,6 +140,8 @@ mod tests {
         assert!(!comm(pid).unwrap().is_empty());
         assert!(start_time(pid).unwrap() > 0);
         assert!(comm(i32::MAX).is_err());
+        // Some kernels have none; no version is this high.
+        assert!(landlock_version().is_none_or(|version| (1..1_000).contains(&version)));
     }
 
     #[test]
