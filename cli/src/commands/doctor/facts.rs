@@ -136,6 +136,7 @@ fn left(dir: &RunDir, answers: bool) -> Left {
     match std::fs::symlink_metadata(dir.path()) {
         Err(_) => Left::Nothing,
         Ok(_) if answers => Left::Runs,
+        Ok(_) if dir.is_ending() => Left::Killed,
         Ok(_) if dir.is_locked() => {
             let lock = std::fs::read_to_string(dir.path().join("lock")).unwrap_or_default();
             Left::Hangs(lock.split_whitespace().next().and_then(|pid| pid.parse().ok()))
