@@ -6,8 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -320,29 +321,37 @@ fn a_log_in_the_journal_is_said_to_be_there() {
     assert!(daemon.0.wait().unwrap().success());
 }
 
+/// The daemon connects before it changes its user and is confined: neither a directory of another user's is in its way, nor Landlock.
 #[test]
 fn systemd_is_told_of_readiness_and_end() {
     let Some(()) = privileged() else { return };
     let dir = tempfile::tempdir().unwrap();
-    // The daemon connects before it changes its user.
     let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let switch = Switch::new();
-    let mut command = switch.command(&["up", "--foreground", "--subnet", "10.10.1.0/24"]);
-    let mut daemon = Background::start(command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null()));
-    let heard = || {
-        let mut octets = [0; 512];
-        let length = socket.recv(&mut octets).unwrap();
-        String::from_utf8(octets[..length].into()).unwrap()
-    };
-    let ready = heard();
-    assert_eq!(ready, format!("READY=1\nSTATUS=network default (10.10.1.0/24)\nMAINPID={}\n", daemon.pid()));
-    // Ready means that it answers.
-    assert_eq!(switch.attached(), Vec::<String>::new());
-    switch.ok(&["down"]);
-    assert_eq!(heard(), "STOPPING=1\n");
-    assert!(daemon.0.wait().unwrap().success());
+    let name = format!("vswitch-notify-{}", std::process::id());
+    let by_path = UnixDatagram::bind(&path).unwrap();
+    let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    for (address, socket) in [(path.into_os_string(), by_path), (format!("@{name}").into(), by_name)] {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let switch = Switch::new();
+        let mut command = switch.command(&["up", "--foreground", "--subnet", "10.10.1.0/24"]);
+        let mut daemon = Background::start(command.env("NOTIFY_SOCKET", &address).stderr(Stdio::null()));
+        let heard = || {
+            let mut octets = [0; 512];
+            let length = socket.recv(&mut octets).unwrap();
+            String::from_utf8(octets[..length].into()).unwrap()
+        };
+        assert_eq!(heard(), "READY=1\nSTATUS=network default (10.10.1.0/24)\n");
+        // Ready means that it answers.
+        assert_eq!(switch.attached(), Vec::<String>::new());
+        switch.ok(&["down"]);
+        assert_eq!(heard(), "STOPPING=1\n");
+        assert!(daemon.0.wait().unwrap().success());
+        // One that "up" starts in the background does not speak for the unit that "up" is run by.
+        assert!(switch.command(&["up"]).env("NOTIFY_SOCKET", &address).status().unwrap().success());
+        switch.ok(&["down"]);
+        socket.set_nonblocking(true).unwrap();
+        assert!(socket.recv(&mut [0; 16]).is_err());
+    }
 }
 
 /// A script that is PID 1 of a PID namespace, with a /run and an /etc of its own; %P is the program.

@@ -34,7 +34,7 @@ fn text(view: &View) -> String {
             format!("{}/{} on {}, mac {}, mtu {}", container.ip, container.prefix, container.ifname, container.mac, container.mtu),
         ),
         ("vlan", container.vlan.clone()),
-        ("namespace", format!("inode {}, watched by {watch}", container.netns)),
+        ("namespace", format!("inode {}, watched: {watch}", container.netns)),
         ("attached", since.clone()),
         ("settings", container.settings.join(" ")),
         ("offload", format!("{:#04x}", counters.offload)),

@@ -55,6 +55,8 @@ impl Starting {
         let log = dir.open_log(service)?;
         let mut command = Command::new(program);
         command.args(DAEMON).args(flags).stdin(input).stdout(Stdio::piped()).stderr(log);
+        // Whoever starts us may be a unit of systemd itself: that one's readiness is not ours to tell.
+        command.env_remove("NOTIFY_SOCKET");
         let child = command.spawn().context("cannot start the daemon: see that the vswitch program is still there")?;
         Ok(Self { child, dir })
     }

@@ -123,11 +123,21 @@ fn tun() -> Tun {
     }
 }
 
-/// What iptables says, which nft's compatible chains answer too.
+/// The policy that iptables or nft says the FORWARD chain has.
 fn forward() -> Option<String> {
-    let output = Command::new("iptables").args(["-S", "FORWARD"]).stdin(Stdio::null()).output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.lines().find_map(|line| line.strip_prefix("-P FORWARD ")).map(|policy| policy.trim().to_owned())
+    let commands: [&[&str]; 2] = [&["iptables", "-S", "FORWARD"], &["nft", "list", "chain", "ip", "filter", "FORWARD"]];
+    commands.iter().find_map(|command| {
+        let (program, args) = command.split_first()?;
+        let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
+        policy(&String::from_utf8_lossy(&output.stdout))
+    })
+}
+
+/// `-P FORWARD DROP`, or `... priority filter; policy drop;`.
+fn policy(said: &str) -> Option<String> {
+    let rest = said.strip_prefix("-P FORWARD ").or_else(|| said.split_once(" policy ").map(|(_, rest)| rest))?;
+    let policy: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    (!policy.is_empty()).then(|| policy.to_uppercase())
 }
 
 fn left(dir: &RunDir, answers: bool) -> Left {
@@ -159,4 +169,18 @@ fn others(ours: &RunDir) -> Vec<PathBuf> {
     });
     let all = [PathBuf::from(rundir::SYSTEM)].into_iter().chain(users).chain(temporary);
     all.filter(|path| path != ours.path() && RunDir::at(path.clone()).is_locked()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_as_both_programs_say_them() {
+        let nft = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n";
+        assert_eq!(policy(nft).as_deref(), Some("DROP"));
+        assert_eq!(policy("-P FORWARD ACCEPT\n-A FORWARD -j DOCKER-USER\n").as_deref(), Some("ACCEPT"));
+        assert_eq!(policy("table ip filter {\n\tchain FORWARD {\n\t}\n}\n"), None);
+        assert_eq!(policy(""), None);
+    }
 }
