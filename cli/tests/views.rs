@@ -206,14 +206,31 @@ fn there_is_an_end_to_listeners_and_they_end() {
     assert!(error.starts_with("vswitch events: vswitch has just ended, see "), "{error}");
 }
 
+/// Whether it follows one that was killed, or takes over from one that runs.
 #[test]
 fn events_go_on_with_the_next_daemon() {
     let Some(()) = privileged() else { return };
-    let (switch, ns) = (up(), TestNs::new("ev-next"));
+    let (switch, ns, stays) = (up(), TestNs::new("ev-next"), TestNs::new("ev-stays"));
     let mut events = Events::listen(&switch, &["--json"]);
-    kill(Pid::from_raw(switch.pid().unwrap()), Signal::SIGKILL).unwrap();
-    switch.ok(&["up"]);
+    let pid = switch.pid().unwrap();
+    let started = std::time::Instant::now();
+    switch.ok(&["attach", &stays.name, "--name", "stays"]);
+    let before = switch.json(&["inspect", "stays"]);
+    switch.ok(&["restart"]);
+    assert!(started.elapsed() < Duration::from_secs(4), "a listener holds no restart up");
     assert_eq!(timeless(events.next("restart")), json!({"event": "restart", "reason": "another daemon took over"}));
+    switch.ok(&["attach", &ns.name, "--name", "next"]);
+    assert_eq!(timeless(events.next("attached")), json!({"event": "attached", "name": "next", "port": 2}));
+    // What is known of a container stays known.
+    let after = switch.json(&["inspect", "stays"]);
+    assert_eq!(after["watch"], before["watch"]);
+    assert_eq!(after["since"].as_str().unwrap()[..19], before["since"].as_str().unwrap()[..19]);
+    assert_ne!(switch.pid(), Some(pid));
+
+    kill(Pid::from_raw(switch.pid().unwrap()), Signal::SIGKILL).unwrap();
+    wait_for("its end", || !switch.output(&["show"]).status.success());
+    switch.ok(&["up"]);
+    events.next("restart");
     switch.ok(&["attach", &ns.name]);
     switch.ok(&["detach", &ns.name]);
     assert_eq!(events.next("detached")["name"], ns.name.as_str());
