@@ -148,7 +148,8 @@ fn user_namespaces(facts: &Facts) -> Finding {
         let remedy = "\"sudo sysctl kernel.unprivileged_userns_clone=1\"";
         return finding(state, NAME, format!("kernel.unprivileged_userns_clone is 0, {without_root}"), remedy);
     }
-    let apparmor = "\"sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0\", a profile that allows userns, or sudo";
+    let apparmor =
+        "\"sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0\", or install the profile in docs/apparmor, or use sudo";
     if facts.apparmor_restricts && facts.is_root {
         return finding(Note, NAME, "AppArmor restricts those of ordinary users", apparmor);
     }
