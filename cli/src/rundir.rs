@@ -231,6 +231,10 @@ fn pidfd_of_holder(lock: &File) -> Option<(i32, OwnedFd)> {
 /// The holder, if it was killed and the kernel is still closing its ports, 20 ms each, one after another. Lock and socket go last.
 fn ending(lock: &File) -> Option<OwnedFd> {
     let (pid, pidfd) = pidfd_of_holder(lock)?;
+    // One that has exited has closed them all, though its parent may not know yet.
+    if !process::alive(&pidfd).ok()? {
+        return None;
+    }
     // A process gives up its memory, and with it its command line, before its files.
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     // One that has ended but was not waited for has none either.
