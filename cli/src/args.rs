@@ -1,6 +1,6 @@
 //! What can be typed. Parsing does nothing else.
 use crate::api::types::Kind;
-use crate::settings::AGEING;
+use crate::settings::{AGEING, TABLE_LIMIT};
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -60,11 +60,18 @@ pub enum Verb {
         /// The file; "-" is standard output
         file: PathBuf,
     },
+    /// Make what runs as a file has it: the switch, containers and their settings
+    Apply(Apply),
+    /// Attach again what a killed daemon had attached, as far as it still exists
+    Restore,
     /// The switch and what is attached
     Show {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// As a file that "apply" takes
+        #[arg(long, conflicts_with = "json")]
+        config: bool,
     },
     /// Ports and their counters
     Ports {
@@ -151,6 +158,8 @@ impl Verb {
             Self::Set { .. } => "set",
             Self::Fdb { .. } => "fdb",
             Self::Mirror { .. } => "mirror",
+            Self::Apply(_) => "apply",
+            Self::Restore => "restore",
             Self::Show { .. } => "show",
             Self::Ports { .. } => "ports",
             Self::Stats { .. } => "stats",
@@ -212,7 +221,7 @@ pub struct Up {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(AGEING), default_value = "300")]
     pub ageing: u64,
     /// Addresses known at the most
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1_048_576), default_value = "65536")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(TABLE_LIMIT), default_value = "65536")]
     pub fdb_limit: u32,
     /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
     #[arg(long, value_name = "LIST")]
@@ -340,6 +349,9 @@ pub struct Plug {
     /// Let it send from any hardware address (for containers that bridge)
     #[arg(long)]
     pub no_guard: bool,
+    /// Any other setting, as "set" takes it
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// First rung of the offload ladder tried: 0 all, 1 no UDP segmentation, 2 checksums only, 3 none
     #[arg(long, hide = true, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=3))]
     pub offload_rung: u8,
@@ -362,9 +374,25 @@ impl Default for Plug {
             native,
             isolated: false,
             no_guard: false,
+            set: Vec::new(),
             offload_rung: 0,
         }
     }
+}
+
+#[derive(Group)]
+pub struct Apply {
+    /// The file, TOML; "-" is standard input. "show --config" writes one
+    pub file: PathBuf,
+    /// Print what would change, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Detach what is not in the file
+    #[arg(long)]
+    pub prune: bool,
+    /// Go on without containers whose namespace does not exist
+    #[arg(long)]
+    pub missing_ok: bool,
 }
 
 #[derive(Group)]

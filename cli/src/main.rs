@@ -3,10 +3,13 @@
 mod api;
 mod args;
 mod commands;
+mod config;
 mod daemon;
+mod plan;
 mod print;
 mod rundir;
 mod settings;
+mod state;
 
 use api::client::NoDaemon;
 use args::{Args, Verb};
@@ -34,7 +37,10 @@ fn main() -> ExitCode {
         Verb::Set { name, settings } => commands::set::run(name, settings),
         Verb::Fdb { action, json } => commands::fdb::run(action, json),
         Verb::Mirror { name, file } => commands::mirror::run(name, &file),
-        Verb::Show { json } => commands::show::run(json),
+        Verb::Apply(apply) => commands::apply::run(&apply),
+        Verb::Restore => commands::restore::run(),
+        Verb::Show { config: true, .. } => commands::apply::show(),
+        Verb::Show { json, .. } => commands::show::run(json),
         Verb::Ports { json } => commands::ports::run(json),
         Verb::Stats { json } => commands::stats::run(json),
         Verb::Events { name, json } => commands::events::run(name.as_deref(), json),

@@ -1,4 +1,4 @@
-//! The run directory: control socket, lock and log of one user's daemon.
+//! The run directory: control socket, lock, log and state of one user's daemon.
 //!
 //! `VSWITCH_RUN_DIR`, else /run/vswitch for root, else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
 //! that is checked for owner and links. (Root of a user namespace is, for this, the user who made that.) A daemon that root starts runs as another user, whom the directory is given to: so it is never
@@ -22,6 +22,9 @@ const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
 const OLD_LOG: &str = "log.old";
+const STATE: &str = "state.json";
+const NEW_STATE: &str = "state.json.new";
+const BAD_STATE: &str = "state.json.bad";
 
 /// Octets of a lock file that are read.
 const HOLDER_OCTETS: usize = 64;
@@ -33,7 +36,7 @@ const PREDECESSOR: Duration = Duration::from_secs(60);
 const LOCK_TRIES: usize = 8;
 
 /// Files that are ours in there.
-const OURS: [&str; 4] = [SOCKET, LOCK, LOG, OLD_LOG];
+const OURS: [&str; 7] = [SOCKET, LOCK, LOG, OLD_LOG, STATE, NEW_STATE, BAD_STATE];
 
 /// The user's run directory.
 #[derive(Clone, Debug)]
@@ -75,6 +78,20 @@ impl RunDir {
 
     pub fn old_log(&self) -> PathBuf {
         self.0.join(OLD_LOG)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.0.join(STATE)
+    }
+
+    /// A state that is being written.
+    pub fn new_state(&self) -> PathBuf {
+        self.0.join(NEW_STATE)
+    }
+
+    /// A state that could not be read.
+    pub fn bad_state(&self) -> PathBuf {
+        self.0.join(BAD_STATE)
     }
 
     /// Makes it, or checks that what is there is ours alone, and gives it to `service`.

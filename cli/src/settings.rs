@@ -6,14 +6,21 @@ use vswitch_switch::switch::NEVER_FORWARDED;
 use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 
 /// What a port can be set to.
-const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
+pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
 storm-broadcast, storm-multicast, storm-unknown, fdb-limit";
 /// What the switch can be set to.
 const SWITCH_KEYS: &str = "ageing, group-forward";
 /// Seconds of ageing at the most (802.1Q table 8-6).
 pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
+/// Addresses of the switch at the most, chosen at its start.
+pub const TABLE_LIMIT: std::ops::RangeInclusive<i64> = 16..=1_048_576;
 /// Addresses of one port at the most.
 const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
+
+/// Whether a port can be set by this key.
+pub fn is_key(key: &str) -> bool {
+    KEYS.split(", ").any(|known| known == key)
+}
 
 fn on_off(value: &str) -> Result<bool> {
     match value {

@@ -188,7 +188,7 @@ fn fds_that_are_something_else() {
     let watch = namespace.watch().unwrap();
     let reserve = |name: &str, kind: &str, ino: u64| {
         format!(
-            r#"{{"version":1,"verb":"attach","name":"{name}","ns":{{"dev":{},"ino":{ino}}},"kind":"{kind}","ip":null,"mac":null,"mtu":1500,"ifname":"eth0","settings":[]}}"#,
+            r#"{{"version":1,"verb":"attach","name":"{name}","ns":{{"dev":{},"ino":{ino}}},"namespace":"{name}","started":null,"kind":"{kind}","ip":null,"mac":null,"mtu":1500,"ifname":"eth0","settings":[]}}"#,
             id.dev
         )
     };

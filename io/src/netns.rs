@@ -54,6 +54,17 @@ pub enum NsSpec {
 }
 
 impl NsSpec {
+    /// The same, whatever the current directory.
+    ///
+    /// # Errors
+    /// [`NetnsError::System`] when there is no current directory.
+    pub fn absolute(self) -> Result<NsSpec, NetnsError> {
+        match &self {
+            NsSpec::Path(path) => std::path::absolute(path).map(NsSpec::Path).map_err(|e| system(&self, "find", e)),
+            NsSpec::Name(_) | NsSpec::Pid(_) => Ok(self),
+        }
+    }
+
     /// Reads what a user wrote. What has a '/' is a path (`/proc/N/ns/net` is taken as the PID, for its exit can be
     /// watched); `pid:N` and a bare number are a PID; the rest is an `ip netns` name.
     ///

@@ -18,7 +18,7 @@ pub const VERSION: u32 = 1;
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
 pub const REQUEST_FDS: usize = 2;
-/// Rows of a page at the most: a row is below 3 KB, an answer below 1 MiB.
+/// Rows of a page at the most: a row is below 3 KB and a path of 4 KB, an answer below 2 MiB.
 pub const PAGE_ROWS: usize = 256;
 
 /// A request as it is sent.
@@ -140,6 +140,10 @@ pub struct Reserve {
     pub name: Option<String>,
     pub ns: NsId,
     pub reach: Option<Reach>,
+    /// How to find the namespace again: `ns1`, `/path`, `pid:123`.
+    pub namespace: String,
+    /// When the process of a PID started (clock ticks since boot): another may have its number later.
+    pub started: Option<u64>,
     pub kind: Kind,
     pub ip: Option<Ipv4Addr>,
     pub mac: Option<String>,
@@ -212,6 +216,7 @@ pub struct Info {
     pub uid: u32,
     pub socket: PathBuf,
     pub network: String,
+    pub subnet: String,
     pub gateway: Ipv4Addr,
     pub gateway_mac: String,
     pub uplink: String,
@@ -238,7 +243,7 @@ pub struct Info {
     pub open_files_limit: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,
     pub port: u16,
@@ -251,6 +256,8 @@ pub struct Container {
     /// Inode of its namespace.
     pub netns: u64,
     pub reach: Option<Reach>,
+    /// How to find it: `ns1`, `/path`, `pid:123`.
+    pub namespace: String,
     pub vlan: String,
     /// All that `set` can change, as it takes it.
     pub settings: Vec<String>,

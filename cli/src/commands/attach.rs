@@ -123,10 +123,20 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     if args.no_guard || args.trunk.is_some() {
         set("guard", "off".into());
     }
+    settings.extend_from_slice(&args.set);
+    let spec = namespace.spec().clone().absolute()?;
+    let started = match &spec {
+        NsSpec::Pid(pid) => {
+            Some(process::start_time(*pid).with_context(|| format!("process {pid} has just ended: give one that runs"))?)
+        }
+        NsSpec::Name(_) | NsSpec::Path(_) => None,
+    };
     Ok(Reserve {
         name: args.name.clone(),
         ns: NsId { dev: id.dev, ino: id.ino },
         reach: Some(reach(namespace.spec())?),
+        namespace: spec.to_string(),
+        started,
         kind: args.kind,
         ip: args.ip,
         mac: args.mac.map(|mac| mac.to_string()),

@@ -1,4 +1,5 @@
 //! The verbs, one file each.
+pub mod apply;
 pub mod attach;
 pub mod demo;
 pub mod detach;
@@ -17,6 +18,7 @@ pub mod mirror;
 pub mod ports;
 mod program;
 pub mod restart;
+pub mod restore;
 pub mod run;
 pub mod set;
 pub mod show;

@@ -33,7 +33,7 @@ use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How long each step of the other side may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Octets of a message at the most: the counters of 4,095 ports.
@@ -51,7 +51,7 @@ enum Message {
     /// Fds: listening socket, lock.
     Hello(Hello),
     /// Fds: port, watch.
-    Container(State),
+    Container(Box<State>),
     Fdb {
         rows: Vec<FdbEntry>,
     },
@@ -90,6 +90,8 @@ struct State {
     ns: NsId,
     #[serde(default)]
     reach: Option<Reach>,
+    namespace: String,
+    started: Option<u64>,
     kind: Kind,
     ip: Ipv4Addr,
     mac: String,
@@ -273,7 +275,7 @@ impl Daemon {
             let (state, watch) = state(container, port, offload, &self.watches)?;
             let fd = self.worker.port_fd(port)?;
             match fd {
-                Ok(fd) => channel.send(&Message::Container(state), &[fd.as_fd(), watch.as_fd()])?,
+                Ok(fd) => channel.send(&Message::Container(Box::new(state)), &[fd.as_fd(), watch.as_fd()])?,
                 Err(error) => bail!("cannot pass the port of {} on ({error}): try again", container.name),
             }
         }
@@ -314,6 +316,8 @@ fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> R
         name: container.name.clone(),
         ns: container.ns,
         reach: container.reach.clone(),
+        namespace: container.namespace.to_string(),
+        started: container.started,
         kind: container.kind,
         ip: container.ip,
         mac: container.mac.to_string(),
@@ -372,7 +376,7 @@ impl Daemon {
             if let Message::Container(state) = message {
                 let (port, watch) = channel.two_fds()?;
                 let name = state.name.clone();
-                self.adopt(state, port, watch).with_context(|| format!("cannot take {name} over"))?;
+                self.adopt(*state, port, watch).with_context(|| format!("cannot take {name} over"))?;
                 checkpoint("new-adopting");
             } else if let Message::Fdb { rows } = message {
                 self.worker.adopt_fdb(rows.iter().filter_map(fdb_row).collect())?;
@@ -408,6 +412,8 @@ impl Daemon {
             name: state.name,
             ns: state.ns,
             reach: state.reach,
+            namespace: netns::NsSpec::parse(&state.namespace)?,
+            started: state.started,
             kind: state.kind,
             ip: state.ip,
             mac,

@@ -6,9 +6,10 @@ mod events;
 mod handover;
 mod inspect;
 mod log;
-mod network;
+pub mod network;
 mod notify;
 mod registry;
+mod saver;
 mod verbs;
 mod watches;
 
@@ -18,6 +19,7 @@ use crate::api::types::{Answer, Mirrored};
 use crate::args::Up;
 use crate::rundir::{self, RunDir};
 use crate::settings;
+use crate::state;
 use anyhow::{Context, Result};
 use handover::{Channel, Taken};
 use mio::unix::SourceFd;
@@ -27,6 +29,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
 use registry::Registry;
+pub use registry::check_name;
+use saver::Saver;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -76,6 +80,7 @@ struct Leaving {
 
 /// What does not change.
 struct Facts {
+    dir: RunDir,
     socket: PathBuf,
     owner: u32,
     uid: u32,
@@ -96,6 +101,7 @@ struct Daemon {
     server: Server,
     worker: WorkerHandle,
     registry: Registry,
+    saver: Saver,
     watches: Watches,
     sessions: HashMap<ConnectionId, Session>,
     facts: Facts,
@@ -196,6 +202,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         read_dirs: NAME_DIRS.iter().copied().chain([PROC]).map(PathBuf::from).collect(),
     })?;
     let facts = Facts {
+        dir: dir.clone(),
         socket: dir.socket(),
         owner,
         uid: report.identity.uid,
@@ -251,6 +258,16 @@ impl Daemon {
         // The standard library's hash keys are the kernel's random numbers.
         let seed = RandomState::new().build_hasher().finish();
         let gateway = network.gateway();
+        let saver = Saver::new(
+            facts.dir.clone(),
+            state::Network {
+                subnet: network.subnet(),
+                gateway: gateway.address,
+                ageing: fdb.ageing.as_secs(),
+                fdb_limit: fdb.entries,
+                group_forward: settings::group_list(group_forward),
+            },
+        );
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
         let worker =
             worker::spawn(WorkerConfig { switch, gateway: Some(gateway), paused }, notify).context("cannot start the worker")?;
@@ -260,6 +277,7 @@ impl Daemon {
             server,
             worker,
             registry: Registry::new(network),
+            saver,
             watches: Watches::new(FIRST_WATCH),
             sessions: HashMap::new(),
             lock,
@@ -304,6 +322,12 @@ impl Daemon {
             self.sweep(Instant::now());
             more |= self.try_to_leave();
             self.tell_lost(Instant::now());
+            if !self.left {
+                self.saver.save(&self.registry, Instant::now());
+            }
+        }
+        if !self.left {
+            self.saver.finish(&self.registry);
         }
         Ok(())
     }
@@ -331,7 +355,8 @@ impl Daemon {
             Session::Attaching { .. } | Session::Mirroring { .. } | Session::Listening(_) => None,
         });
         let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
-        let deadline = detaching.chain(self.server.deadline()).chain(leaving).chain(self.lost_deadline()).min()?;
+        let deadline = detaching.chain(self.server.deadline()).chain(leaving);
+        let deadline = deadline.chain(self.lost_deadline()).chain(self.saver.deadline()).min()?;
         // Rounded up: epoll counts milliseconds.
         Some(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -367,6 +392,7 @@ impl Daemon {
     /// Takes a container out of everything; its port is closed soon after.
     fn forget(&mut self, name: &str, why: &str) -> Option<Ticket> {
         let container = self.registry.remove(name)?;
+        self.saver.mark();
         self.watches.remove(self.poll.registry(), name);
         self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching } if attaching == name));
         let port = container.port?;

@@ -31,6 +31,11 @@ impl Network {
         Self::new(net, gateway)
     }
 
+    /// A network by what is known of it; whether the host has another use for it is not looked at.
+    pub fn parse(subnet: &str, gateway: Option<Ipv4Addr>) -> Result<Self> {
+        Self::new(parse(subnet)?, gateway)
+    }
+
     fn new(net: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<Self> {
         let address = gateway.unwrap_or_else(|| Ipv4Addr::from_bits(net.address.to_bits() + 1));
         let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix };
@@ -51,6 +56,11 @@ impl Network {
 
     pub const fn gateway(&self) -> GatewayConfig {
         self.config
+    }
+
+    /// As `--subnet` takes it.
+    pub fn subnet(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from_bits(self.base()), self.config.prefix)
     }
 
     pub const fn prefix(&self) -> u8 {
@@ -92,7 +102,7 @@ impl Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{NAME} ({}/{})", Ipv4Addr::from_bits(self.base()), self.config.prefix)
+        write!(f, "{NAME} ({})", self.subnet())
     }
 }
 

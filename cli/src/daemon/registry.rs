@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
-use vswitch_io::netns::WatchKind;
+use vswitch_io::netns::{NsSpec, WatchKind};
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{PortId, UnicastMac};
 
@@ -27,6 +27,10 @@ pub struct Container {
     pub name: String,
     pub ns: NsId,
     pub reach: Option<Reach>,
+    /// As the command line names the namespace.
+    pub namespace: NsSpec,
+    /// When its process started, where it is one's.
+    pub started: Option<u64>,
     pub kind: Kind,
     pub ip: Ipv4Addr,
     pub mac: UnicastMac,
@@ -95,6 +99,7 @@ impl Registry {
     pub fn reserve(&mut self, wanted: &Reserve) -> Result<Lease> {
         let name = wanted.name.clone().unwrap_or_else(|| self.free_name());
         check_name(&name)?;
+        let namespace = NsSpec::parse(&wanted.namespace)?;
         let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
             bail!("--mtu {} cannot be set: choose {MTU_MIN} to {MTU_MAX}", wanted.mtu);
@@ -119,11 +124,26 @@ impl Registry {
         }
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &wanted.settings)?;
-        let (ns, kind, mtu) = (wanted.ns, wanted.kind, wanted.mtu);
+        let (ns, started, kind, mtu) = (wanted.ns, wanted.started, wanted.kind, wanted.mtu);
         let reach = wanted.reach.clone().filter(is_short);
         let (watch, since) = (String::new(), SystemTime::now());
-        let container =
-            Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false, watch, since };
+        let container = Container {
+            name: name.clone(),
+            ns,
+            reach,
+            namespace,
+            started,
+            kind,
+            ip,
+            mac,
+            ifname,
+            mtu,
+            config,
+            port: None,
+            ready: false,
+            watch,
+            since,
+        };
         self.containers.insert(name.clone(), container);
         Ok(Lease {
             name,
@@ -161,6 +181,11 @@ impl Registry {
         self.containers.insert(container.name.clone(), container);
     }
 
+    /// Containers whose attach is complete, by name.
+    pub fn ready(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values().filter(|container| container.ready)
+    }
+
     /// Gives a reserved container its port.
     pub fn plug(&mut self, name: &str, port: PortId, watch: String) {
         if let Some(container) = self.containers.get_mut(name) {
@@ -192,6 +217,7 @@ impl Registry {
             mtu: container.mtu,
             netns: container.ns.ino,
             reach: container.reach.clone(),
+            namespace: container.namespace.to_string(),
             vlan: settings::vlans(&container.config.vlan),
             settings: settings::describe(&container.config),
         }
@@ -222,7 +248,7 @@ fn is_short(reach: &Reach) -> bool {
 }
 
 /// Names are for people, shells and host names: letters, digits, and within them '.', '_' and '-'.
-fn check_name(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let shown: String = name.chars().take(NAME_OCTETS + 1).collect();
     if name.len() > NAME_OCTETS || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
@@ -249,6 +275,8 @@ mod tests {
             name: Some(name.into()),
             ns: NsId { dev: 4, ino },
             reach: None,
+            namespace: format!("ns{ino}"),
+            started: None,
             kind: Kind::Tap,
             ip: None,
             mac: None,

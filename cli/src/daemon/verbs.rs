@@ -61,6 +61,7 @@ impl Daemon {
             Verb::Ports { from } => self.ports(from),
             Verb::Down => {
                 self.running = false;
+                self.saver.discard();
                 done()
             }
             Verb::HandOver => match self.leave(id, fds) {
@@ -134,6 +135,7 @@ impl Daemon {
         let container = container.context("it has no port yet: plug one in first")?;
         container.ready = true;
         container.since = SystemTime::now();
+        self.saver.mark();
         let (ip, port) = (container.ip, container.port.unwrap_or(PortId::GATEWAY));
         tracing::info!("{name} (port {port}, {ip}) attached");
         self.sessions.remove(&id);
@@ -166,6 +168,7 @@ impl Daemon {
         if name == "switch" {
             let (ageing, group_forward) = settings::of_switch(wanted)?;
             self.worker.set_switch(ageing, group_forward)?;
+            self.saver.set_switch(ageing, group_forward);
             return done();
         }
         let (container, port) = self.registry.attached(name)?;
@@ -173,6 +176,7 @@ impl Daemon {
         self.worker.set_port(port, config.clone(), container.mtu)?.map_err(|error| port_error(error, name))?;
         if let Some(container) = self.registry.get_mut(name) {
             container.config = config;
+            self.saver.mark();
         }
         done()
     }
@@ -277,6 +281,7 @@ impl Daemon {
             uid: self.facts.uid,
             socket: self.facts.socket.clone(),
             network: network.to_string(),
+            subnet: network.subnet(),
             gateway: network.gateway().address,
             gateway_mac: network.gateway().mac.to_string(),
             uplink: "none".into(),

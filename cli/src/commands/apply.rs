@@ -1,0 +1,141 @@
+//! `apply`: makes what runs as a file has it. Each change takes the road of the command that makes it by hand; containers are attached by
+//! processes of their own, for entering a namespace is for good. And `show --config`, which writes such a file.
+use super::{show, up};
+use crate::api::client::{Client, NoDaemon};
+use crate::api::types::Verb;
+use crate::args::{Apply, Up};
+use crate::config::{self, Config, FILE_OCTETS, Running, Wanted};
+use crate::daemon::network::Network;
+use crate::plan::{self, Change, Options, Plan};
+use crate::print;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use vswitch_io::netns::{Namespace, NetnsError};
+
+pub fn run(args: &Apply) -> Result<()> {
+    let (file, octets) = read(&args.file)?;
+    let config = config::parse(&file, &octets)?;
+    let found = find(&config, args.missing_ok)?;
+    let running = running()?;
+    let plan = plan::plan(&config, running.as_ref(), &found, args.prune)?;
+    if args.dry_run || plan.changes.is_empty() {
+        return print::out(&plan.to_string());
+    }
+    carry_out(&plan)
+}
+
+/// `show --config`.
+pub fn show() -> Result<()> {
+    let mut client = Client::connect()?;
+    print::out(&config::write(&ask(&mut client)?)?)
+}
+
+/// A file's name for errors, and its octets.
+fn read(path: &Path) -> Result<(String, Vec<u8>)> {
+    let mut octets = Vec::new();
+    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    let limit = FILE_OCTETS as u64 + 1;
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut octets)
+    } else {
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut octets))
+    };
+    read.map_err(|error| anyhow::anyhow!("cannot read {name} ({error}): give a file, or - for standard input"))?;
+    if octets.len() > FILE_OCTETS {
+        bail!("{name} has more than {FILE_OCTETS} octets: write less");
+    }
+    Ok((name, octets))
+}
+
+/// The inodes of the namespaces that exist, by container; the others are an error, or left out with a warning.
+fn find(config: &Config, missing_ok: bool) -> Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    for entry in &config.containers {
+        let wanted = &entry.wanted;
+        let opened = Namespace::open(&wanted.namespace).and_then(|namespace| namespace.refuse_host().map(|()| namespace.id().ino));
+        match opened {
+            Ok(inode) => drop(found.insert(wanted.name.clone(), inode)),
+            Err(error) if missing_ok && is_missing(&error) => eprintln!("vswitch apply: {} is left out: {error}", wanted.name),
+            Err(error) => return Err(config.error(entry.namespace, error)),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether there is no such namespace, rather than one that cannot be used.
+pub fn is_missing(error: &NetnsError) -> bool {
+    matches!(error, NetnsError::NoSuchName { .. } | NetnsError::NoSuchPath { .. } | NetnsError::NoSuchProcess { .. })
+}
+
+/// What runs, if anything.
+fn running() -> Result<Option<Running>> {
+    match Client::connect().and_then(|mut client| ask(&mut client)) {
+        Ok(running) => Ok(Some(running)),
+        Err(error) if error.is::<NoDaemon>() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn ask(client: &mut Client) -> Result<Running> {
+    let info = show::info(client)?;
+    Ok(Running {
+        network: Network::parse(&info.subnet, Some(info.gateway))?,
+        ageing: info.ageing,
+        fdb_limit: info.fdb_capacity,
+        group_forward: info.group_forward,
+        containers: show::containers(client)?,
+    })
+}
+
+/// Starts the switch.
+pub fn start(options: &Options) -> Result<()> {
+    let default = Up::default();
+    up::start(&Up {
+        subnet: options.subnet.clone(),
+        gateway: options.gateway,
+        ageing: options.ageing.unwrap_or(default.ageing),
+        fdb_limit: options.fdb_limit.unwrap_or(default.fdb_limit),
+        group_forward: options.group_forward.clone(),
+        ..default
+    })
+}
+
+/// Makes the changes; each is printed once it is made.
+fn carry_out(plan: &Plan) -> Result<()> {
+    let all = plan.changes.len();
+    for (made, change) in plan.changes.iter().enumerate() {
+        make(change).with_context(|| format!("{made} of {all} changes made, not \"{change}\""))?;
+        print::out(&format!("{change}\n"))?;
+    }
+    Ok(())
+}
+
+fn make(change: &Change) -> Result<()> {
+    let set = |name: &str, to: &[String]| Client::connect()?.ask::<()>(Verb::Set { name: name.into(), settings: to.to_vec() }, &[]);
+    match change {
+        Change::Start(options) => start(options),
+        Change::SetSwitch { to, .. } => set("switch", to),
+        Change::Detach { name, .. } => Client::connect()?.ask(Verb::Detach { name: name.clone(), ns: None }, &[]),
+        Change::Set { name, to, .. } => set(name, to),
+        Change::Attach(wanted) => attach_in_child(wanted).map(drop),
+    }
+}
+
+/// Attaches in a process of its own, and gives what that prints.
+pub fn attach_in_child(wanted: &Wanted) -> Result<String> {
+    let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+    let output = Command::new(program).args(wanted.words()).stdin(Stdio::null()).output();
+    let output = output.context("cannot start vswitch once more: see that the program is still there")?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    match said.trim().trim_start_matches("vswitch attach: ") {
+        "" => bail!("\"vswitch attach\" ended ({}) and did not say why: try it by hand", output.status),
+        why => bail!("{why}"),
+    }
+}

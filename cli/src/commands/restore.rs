@@ -1,0 +1,85 @@
+//! `restore`: after a daemon was killed, starts one like it and attaches again what still exists: see [`crate::state`].
+//!
+//! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
+use super::{apply, show};
+use crate::api::client::Client;
+use crate::config::Wanted;
+use crate::print;
+use crate::rundir::RunDir;
+use crate::state::{Container, State};
+use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+use vswitch_io::netns::{Namespace, NsSpec};
+use vswitch_io::sys::process;
+
+/// How long a killed daemon may look as if it ran.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+pub fn run() -> Result<()> {
+    let dir = RunDir::of_user();
+    refuse_running(&dir)?;
+    let Some(state) = State::read(&dir)? else {
+        bail!("nothing is to be restored (no {}): \"vswitch up\", or attach something", dir.state().display());
+    };
+    // Looked at before the new daemon writes a state of its own.
+    let containers: Vec<(Wanted, Option<String>)> =
+        state.containers.iter().map(|container| Ok((container.wanted()?, gone(container)?))).collect::<Result<_>>()?;
+    apply::start(&state.network.options())?;
+    let info = show::info(&mut Client::connect()?)?;
+    print::out(&format!("vswitch up: network {}, gateway {}, pid {}\n", info.network, info.gateway, info.pid))?;
+    let (mut restored, mut lost, mut failed) = (0, 0, 0);
+    for (wanted, gone) in &containers {
+        match gone {
+            Some(why) => {
+                lost += 1;
+                print::out(&format!("{}: gone, {why}\n", wanted.name))?;
+            }
+            None => match apply::attach_in_child(wanted) {
+                Ok(line) => {
+                    restored += 1;
+                    print::out(&line)?;
+                }
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("vswitch restore: {}: {error:#}", wanted.name);
+                }
+            },
+        }
+    }
+    print::out(&format!("{restored} restored, {lost} gone\n"))?;
+    if failed > 0 {
+        bail!("{failed} of {} could not be attached, see above: attach them by hand", containers.len());
+    }
+    Ok(())
+}
+
+/// Refuses while a daemon runs. One that was killed just now may take a moment to begin its end, for which the start of ours waits.
+fn refuse_running(dir: &RunDir) -> Result<()> {
+    let until = Instant::now() + ENDING;
+    while dir.is_locked() && !dir.is_ending() {
+        if Instant::now() > until || Client::connect_to(dir).is_ok_and(|mut client| show::info(&mut client).is_ok()) {
+            bail!("a vswitch runs already, what was attached to the one before is lost: attach it again");
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Why a container's namespace is not there any more, if it is not.
+fn gone(container: &Container) -> Result<Option<String>> {
+    let spec = NsSpec::parse(&container.namespace)?;
+    Ok(match (Namespace::open(&spec), &spec) {
+        (Err(error), _) if apply::is_missing(&error) => Some(match &spec {
+            NsSpec::Name(name) => format!("there is no network namespace {name:?}"),
+            NsSpec::Path(path) => format!("there is no {}", path.display()),
+            NsSpec::Pid(pid) => format!("process {pid} has ended"),
+        }),
+        (Ok(_), NsSpec::Pid(pid)) if process::start_time(*pid).ok() != container.started => {
+            Some(format!("process {pid} has ended, another has its number"))
+        }
+        // What else is wrong with it, attach says.
+        (Ok(_) | Err(_), _) => None,
+    })
+}

@@ -1,0 +1,457 @@
+//! A configuration file: what shall run, as TOML.
+//!
+//! ```toml
+//! schema = 1
+//!
+//! [network]                # what is left out stays as it is
+//! subnet = "10.88.0.0/20"  # this, the gateway and fdb-limit are of the daemon's start
+//! ageing = 300
+//!
+//! [container.web]          # what is left out is as "attach" without a flag has it
+//! namespace = "ns1"        # or a path, or "pid:N"
+//! ip = "10.88.0.9"
+//! vlan = 10                # and every other key of "set"
+//! ```
+//!
+//! Reading a file does nothing but read: whether namespaces exist and what has to change is found out later ([`crate::plan`]). A value is
+//! translated into the word that `set` takes and judged by the very code that `set` uses. Every error says file, line and column. A file
+//! has at most [`FILE_OCTETS`].
+use crate::api::types::{Container, Kind};
+use crate::daemon::{self, network::Network};
+use crate::settings;
+use anyhow::{Result, anyhow};
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+use std::hash::Hash;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
+use vswitch_io::netns::NsSpec;
+use vswitch_switch::port::{Guard, PortConfig};
+use vswitch_switch::{UnicastMac, VlanMode};
+
+/// Octets of a file at the most: 4,095 containers have 1,000 each.
+pub const FILE_OCTETS: usize = 4 << 20;
+/// The one schema there is.
+const SCHEMA: i64 = 1;
+/// Keys of a container that `set` does not take.
+const OWN_KEYS: &str = "namespace, type, ip, mac, mtu, ifname";
+const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward";
+/// What a container has that nobody chose otherwise: see [`crate::args::Attach`].
+const MTU: u16 = 1_500;
+const IFNAME: &str = "eth0";
+
+/// Where in a file something is written, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    line: usize,
+    column: usize,
+}
+
+impl Place {
+    /// Of an octet of a text; columns are counted in characters.
+    fn of(text: &str, octet: usize) -> Self {
+        let before = text.get(..octet).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        Self { line: before.matches('\n').count() + 1, column: column + 1 }
+    }
+}
+
+/// A value and where it is written.
+#[derive(Clone, Debug)]
+pub struct Placed<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+/// All that attaching a container takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub name: String,
+    pub namespace: NsSpec,
+    pub kind: Kind,
+    pub ip: Option<Ipv4Addr>,
+    pub mac: Option<UnicastMac>,
+    pub mtu: u16,
+    pub ifname: String,
+    /// As `set` takes them; what they leave out is default.
+    pub settings: Vec<String>,
+}
+
+impl Wanted {
+    fn new(name: &str, namespace: NsSpec) -> Self {
+        let (name, ifname) = (name.into(), IFNAME.into());
+        Self { name, namespace, kind: Kind::Tap, ip: None, mac: None, mtu: MTU, ifname, settings: Vec::new() }
+    }
+
+    /// The words of the command line that attaches it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            "attach".into(),
+            format!("--name={}", self.name),
+            format!("--type={}", self.kind.name()),
+            format!("--mtu={}", self.mtu),
+            format!("--ifname={}", self.ifname),
+        ];
+        words.extend(self.ip.map(|ip| format!("--ip={ip}")));
+        words.extend(self.mac.map(|mac| format!("--mac={mac}")));
+        words.extend(self.settings.iter().map(|setting| format!("--set={setting}")));
+        words.extend(["--".into(), self.namespace.to_string()]);
+        words
+    }
+}
+
+impl Display for Wanted {
+    /// What is not default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "namespace {}", self.namespace)?;
+        match self.kind {
+            Kind::Tap => {}
+            Kind::Veth => write!(f, ", type {}", self.kind.name())?,
+        }
+        self.ip.map_or(Ok(()), |ip| write!(f, ", ip {ip}"))?;
+        self.mac.map_or(Ok(()), |mac| write!(f, ", mac {mac}"))?;
+        if self.mtu != MTU {
+            write!(f, ", mtu {}", self.mtu)?;
+        }
+        if self.ifname != IFNAME {
+            write!(f, ", ifname {}", self.ifname)?;
+        }
+        self.settings.iter().try_for_each(|setting| write!(f, ", {setting}"))
+    }
+}
+
+/// A container of a file. What is not written is where the container is.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub wanted: Wanted,
+    pub namespace: Place,
+    pub ip: Place,
+    pub mac: Place,
+}
+
+/// The switch, as far as a file says.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkConfig {
+    pub subnet: Option<Placed<String>>,
+    pub gateway: Option<Placed<Ipv4Addr>>,
+    /// Seconds.
+    pub ageing: Option<u64>,
+    pub fdb_limit: Option<Placed<u32>>,
+    /// As `set switch` takes it.
+    pub group_forward: Option<String>,
+}
+
+/// A file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    file: String,
+    pub network: NetworkConfig,
+    /// By name.
+    pub containers: Vec<Entry>,
+}
+
+impl Config {
+    /// An error about something in the file.
+    pub fn error(&self, place: Place, why: impl Display) -> anyhow::Error {
+        error(&self.file, place, why)
+    }
+}
+
+fn error(file: &str, place: Place, why: impl Display) -> anyhow::Error {
+    // What is a flag's on the command line is a key's here.
+    let why = why.to_string();
+    anyhow!("{file}:{}:{}: {}", place.line, place.column, why.trim_start_matches("--"))
+}
+
+/// Reads a file's octets.
+pub fn parse(file: &str, octets: &[u8]) -> Result<Config> {
+    let text = std::str::from_utf8(octets).map_err(|utf8| {
+        let valid = String::from_utf8_lossy(octets.get(..utf8.valid_up_to()).unwrap_or_default());
+        error(file, Place::of(&valid, valid.len()), "this is not UTF-8: write TOML, which is")
+    })?;
+    Source { file, text }.config()
+}
+
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+type Key<'a> = Spanned<DeString<'a>>;
+type Value<'a> = Spanned<DeValue<'a>>;
+
+impl Source<'_> {
+    fn error(&self, place: Place, why: impl Display) -> anyhow::Error {
+        error(self.file, place, why)
+    }
+
+    fn place<T>(&self, of: &Spanned<T>) -> Place {
+        Place::of(self.text, of.span().start)
+    }
+
+    fn config(&self) -> Result<Config> {
+        let table = DeTable::parse(self.text).map_err(|error| {
+            let place = Place::of(self.text, error.span().map_or(0, |span| span.start));
+            self.error(place, format!("{}: write it as TOML has it", error.message()))
+        })?;
+        // Judged first: what another schema means by the rest is unknown.
+        let schema = table.get_ref().get("schema");
+        let schema = schema.ok_or_else(|| self.error(Place { line: 1, column: 1 }, "no schema is given: write \"schema = 1\""))?;
+        if self.integer(schema).ok() != Some(SCHEMA) {
+            return Err(
+                self.error(self.place(schema), format!("this vswitch knows schema {SCHEMA} only: write \"schema = {SCHEMA}\""))
+            );
+        }
+        let mut config = Config { file: self.file.into(), network: NetworkConfig::default(), containers: Vec::new() };
+        for (key, value) in table.get_ref() {
+            match key.get_ref().as_ref() {
+                "schema" => {}
+                "network" => config.network = self.network(self.table(value)?)?,
+                "container" => {
+                    let entries = self.table(value)?.iter().map(|(name, value)| self.container(name, value));
+                    config.containers = entries.collect::<Result<_>>()?;
+                }
+                key_text => return Err(self.unknown(key, key_text, "schema, network, container")),
+            }
+        }
+        self.unique(&config, "namespace", |entry| Some((entry.wanted.namespace.to_string(), entry.namespace)))?;
+        self.unique(&config, "ip", |entry| Some((entry.wanted.ip?, entry.ip)))?;
+        self.unique(&config, "mac", |entry| Some((entry.wanted.mac?.mac().0, entry.mac)))?;
+        Ok(config)
+    }
+
+    fn unknown(&self, key: &Key<'_>, name: &str, known: &str) -> anyhow::Error {
+        self.error(self.place(key), format!("there is no key {name:?} here: choose of {known}"))
+    }
+
+    /// Refuses what two containers cannot both have.
+    fn unique<T: Eq + Hash>(&self, config: &Config, what: &str, of: impl Fn(&Entry) -> Option<(T, Place)>) -> Result<()> {
+        let mut seen = HashMap::new();
+        for entry in &config.containers {
+            let Some((value, place)) = of(entry) else { continue };
+            if let Some((other, other_place)) = seen.insert(value, (&entry.wanted.name, place)) {
+                // Containers come by name, the error is about what is written later.
+                let (first, place) = if place > other_place { (other, place) } else { (&entry.wanted.name, other_place) };
+                return Err(self.error(place, format!("this {what} is that of container {first} too: choose another")));
+            }
+        }
+        Ok(())
+    }
+
+    fn table<'v, 'i>(&self, value: &'v Value<'i>) -> Result<&'v DeTable<'i>> {
+        value
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| self.error(self.place(value), "this is no table: write [network] or [container.NAME]"))
+    }
+
+    fn integer(&self, value: &Value<'_>) -> Result<i64> {
+        let integer = value.get_ref().as_integer().and_then(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok());
+        integer.ok_or_else(|| self.error(self.place(value), "this is no number: write one without quotation marks"))
+    }
+
+    fn string<'v>(&self, value: &'v Value<'_>) -> Result<&'v str> {
+        value.get_ref().as_str().ok_or_else(|| self.error(self.place(value), "this is no string: write it in quotation marks"))
+    }
+
+    /// A string that is read further.
+    fn parsed<T: FromStr<Err: Display>>(&self, value: &Value<'_>, remedy: &str) -> Result<T> {
+        self.string(value)?.parse().map_err(|error| self.error(self.place(value), format!("{error}{remedy}")))
+    }
+
+    /// A value as `set` takes it.
+    fn word(&self, value: &Value<'_>) -> Result<String> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Integer(_) => Ok(self.integer(value)?.to_string()),
+            DeValue::Boolean(on) => Ok(if *on { "on" } else { "off" }.into()),
+            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                Err(self.error(self.place(value), "this cannot be set: write a number, a string, true or false"))
+            }
+        }
+    }
+
+    fn network(&self, table: &DeTable<'_>) -> Result<NetworkConfig> {
+        let mut network = NetworkConfig::default();
+        for (key, value) in table {
+            let place = self.place(value);
+            let of_switch = |word: &str| {
+                let setting = format!("{}={word}", key.get_ref());
+                settings::of_switch(&[setting]).map_err(|error| self.error(place, format!("{error:#}")))
+            };
+            match key.get_ref().as_ref() {
+                "subnet" => network.subnet = Some(Placed { value: self.string(value)?.into(), place }),
+                "gateway" => network.gateway = Some(Placed { value: self.parsed(value, ": write A.B.C.D")?, place }),
+                "ageing" => network.ageing = of_switch(&self.word(value)?)?.0.map(|ageing| ageing.as_secs()),
+                "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.1.map(settings::group_list),
+                "fdb-limit" => {
+                    let range = settings::TABLE_LIMIT;
+                    let limit =
+                        Some(self.integer(value)?).filter(|limit| range.contains(limit)).and_then(|limit| limit.try_into().ok());
+                    let why = || format!("fdb-limit cannot be this: write {} to {}", range.start(), range.end());
+                    network.fdb_limit = Some(Placed { value: limit.ok_or_else(|| self.error(place, why()))?, place });
+                }
+                name => return Err(self.unknown(key, name, NETWORK_KEYS)),
+            }
+        }
+        if let Some(subnet) = &network.subnet {
+            Network::parse(&subnet.value, None).map_err(|error| self.error(subnet.place, format!("{error:#}")))?;
+            let gateway = network.gateway.as_ref();
+            let place = gateway.map_or(subnet.place, |gateway| gateway.place);
+            Network::parse(&subnet.value, gateway.map(|gateway| gateway.value))
+                .map_err(|error| self.error(place, format!("{error:#}")))?;
+        }
+        Ok(network)
+    }
+
+    fn container(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Entry> {
+        let here = self.place(name);
+        daemon::check_name(name.get_ref()).map_err(|error| self.error(here, error))?;
+        let table = self.table(value)?;
+        let namespace = table.get("namespace");
+        let namespace =
+            namespace.ok_or_else(|| self.error(here, format!("{} has no namespace: write namespace = \"ns1\"", name.get_ref())))?;
+        let spec = self.namespace(namespace)?;
+        let (mut ip, mut mac) = (here, here);
+        let mut wanted = Wanted::new(name.get_ref(), spec);
+        for (key, value) in table {
+            let place = self.place(value);
+            match key.get_ref().as_ref() {
+                "namespace" => {}
+                "type" => wanted.kind = self.kind(value)?,
+                "ip" => (wanted.ip, ip) = (Some(self.parsed(value, ": write A.B.C.D")?), place),
+                "mac" => (wanted.mac, mac) = (Some(self.parsed(value, "")?), place),
+                "mtu" => {
+                    let mtu = u16::try_from(self.integer(value)?).ok().filter(|mtu| (MTU_MIN..=MTU_MAX).contains(&u32::from(*mtu)));
+                    wanted.mtu =
+                        mtu.ok_or_else(|| self.error(place, format!("mtu cannot be set to this: choose {MTU_MIN} to {MTU_MAX}")))?;
+                }
+                "ifname" => {
+                    let ifname = IfName::parse(self.string(value)?);
+                    wanted.ifname = ifname.map_err(|error| self.error(place, error))?.to_string();
+                }
+                name if settings::is_key(name) => {}
+                name => return Err(self.unknown(key, name, &format!("{OWN_KEYS}, {}", settings::KEYS))),
+            }
+        }
+        wanted.settings = self.settings(table)?;
+        Ok(Entry { wanted, namespace: self.place(namespace), ip, mac })
+    }
+
+    fn namespace(&self, value: &Value<'_>) -> Result<NsSpec> {
+        let spec = NsSpec::parse(self.string(value)?).map_err(|error| self.error(self.place(value), error))?;
+        spec.absolute().map_err(|error| self.error(self.place(value), error))
+    }
+
+    fn kind(&self, value: &Value<'_>) -> Result<Kind> {
+        let text = self.string(value)?;
+        let kind = [Kind::Tap, Kind::Veth].into_iter().find(|kind| kind.name() == text);
+        kind.ok_or_else(|| self.error(self.place(value), format!("there is no type {text:?}: choose of tap, veth")))
+    }
+
+    /// The keys of `set`, judged as `set` would.
+    fn settings(&self, table: &DeTable<'_>) -> Result<Vec<String>> {
+        let mut pairs: Vec<_> = table.iter().filter(|(key, _)| settings::is_key(key.get_ref())).collect();
+        // "native" is of a trunk, so that comes first.
+        pairs.sort_by_key(|(key, _)| key.get_ref() != "trunk");
+        for (one, other) in [("vlan", "trunk"), ("isolated", "group")] {
+            if let (Some((one_key, _)), true) = (table.get_key_value(one), table.contains_key(other)) {
+                return Err(
+                    self.error(self.place(one_key), format!("{one} and {other} are two ways to set one thing: leave one out"))
+                );
+            }
+        }
+        let mac = UnicastMac::for_ipv4([10, 0, 0, 1]);
+        let mut config = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
+        let mut settings = Vec::new();
+        for (key, value) in pairs {
+            let setting = format!("{}={}", key.get_ref(), self.word(value)?);
+            config = settings::apply(&config, mac, std::slice::from_ref(&setting))
+                .map_err(|error| self.error(self.place(value), format!("{error:#}")))?;
+            settings.push(setting);
+        }
+        // As "attach --trunk" does.
+        if table.contains_key("trunk") && !table.contains_key("guard") {
+            settings.push("guard=off".into());
+        }
+        Ok(settings)
+    }
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub network: Network,
+    pub ageing: u64,
+    pub fdb_limit: u32,
+    pub group_forward: String,
+    pub containers: Vec<Container>,
+}
+
+/// A port's configuration as a container of a file has it: from its settings.
+pub fn port_config(mac: UnicastMac, settings: &[String]) -> Result<PortConfig> {
+    settings::apply(&PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() }, mac, settings)
+}
+
+/// A file that [`parse`] reads as what runs.
+pub fn write(running: &Running) -> Result<String> {
+    use std::fmt::Write;
+    let mut text = format!(
+        "schema = {SCHEMA}\n\n[network]\nsubnet = {}\ngateway = {}\nageing = {}\nfdb-limit = {}\ngroup-forward = {}\n",
+        quoted(&running.network.subnet()),
+        quoted(&running.network.gateway().address.to_string()),
+        running.ageing,
+        running.fdb_limit,
+        quoted(&running.group_forward)
+    );
+    for container in &running.containers {
+        let name = if container.name.contains('.') { quoted(&container.name) } else { container.name.clone() };
+        write!(
+            text,
+            "\n[container.{name}]\nnamespace = {}\ntype = {}\nip = {}\nmac = {}\nmtu = {}\nifname = {}\n",
+            quoted(&container.namespace),
+            quoted(container.r#type.name()),
+            quoted(&container.ip.to_string()),
+            quoted(&container.mac),
+            container.mtu,
+            quoted(&container.ifname)
+        )?;
+        let mac = container.mac.parse().map_err(|error| anyhow!("the daemon's answer has a bad MAC ({error}): restart it"))?;
+        let mut unwritten = port_config(mac, &[])?;
+        if let VlanMode::Trunk { .. } = port_config(mac, &container.settings)?.vlan {
+            unwritten.guard = Guard::Off;
+        }
+        let default = settings::describe(&unwritten);
+        for setting in container.settings.iter().filter(|setting| !default.contains(setting)) {
+            let (key, word) = setting.split_once('=').unwrap_or((setting, "on"));
+            let value = match word {
+                "on" => "true".into(),
+                "off" => "false".into(),
+                number if key != "trunk" && number.parse::<u32>().is_ok() => number.into(),
+                other => quoted(other),
+            };
+            writeln!(text, "{key} = {value}")?;
+        }
+    }
+    Ok(text)
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests;

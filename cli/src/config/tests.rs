@@ -1,0 +1,242 @@
+use super::*;
+use crate::args::{Args, Verb};
+use clap::Parser;
+
+fn parsed(text: &str) -> Result<Config> {
+    parse("net.toml", text.as_bytes())
+}
+
+const ALL: &str = r#"
+schema = 1
+
+[network]
+subnet = "10.10.1.0/24"
+gateway = "10.10.1.254"
+ageing = 60
+fdb-limit = 1_000
+group-forward = "2,0"
+
+[container.web]
+namespace = "ns1"
+type = "veth"
+ip = "10.10.1.1"
+mac = "02:00:00:00:00:01"
+mtu = 9000
+ifname = "net0"
+vlan = 10
+isolated = true
+storm-broadcast = false
+storm-unknown = 1000
+
+[container."db.1"]
+namespace = "pid:12"
+native = 5
+trunk = "10,20-29"
+
+[container.cache]
+namespace = "/some/path"
+"#;
+
+#[test]
+fn a_whole_file() {
+    let config = parsed(ALL).unwrap();
+    let network = &config.network;
+    assert_eq!(network.subnet.as_ref().unwrap().value, "10.10.1.0/24");
+    assert_eq!(network.gateway.as_ref().unwrap().value, Ipv4Addr::new(10, 10, 1, 254));
+    assert_eq!((network.ageing, network.fdb_limit.as_ref().unwrap().value), (Some(60), 1_000));
+    assert_eq!(network.group_forward.as_deref(), Some("0,2"));
+    let [cache, db, web] = config.containers.try_into().unwrap();
+    assert_eq!(
+        web.wanted,
+        Wanted {
+            name: "web".into(),
+            namespace: NsSpec::Name("ns1".into()),
+            kind: Kind::Veth,
+            ip: Some(Ipv4Addr::new(10, 10, 1, 1)),
+            mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            mtu: 9_000,
+            ifname: "net0".into(),
+            settings: ["isolated=on", "storm-broadcast=off", "storm-unknown=1000", "vlan=10"].map(Into::into).into(),
+        }
+    );
+    assert_eq!(db.wanted.name, "db.1");
+    assert_eq!(db.wanted.settings, ["trunk=10,20-29", "native=5", "guard=off"], "in the order that set needs");
+    assert_eq!(cache.wanted, Wanted::new("cache", NsSpec::Path("/some/path".into())), "the rest is default");
+    let empty = parsed("schema = 1").unwrap();
+    assert!(empty.containers.is_empty() && empty.network.subnet.is_none());
+}
+
+#[test]
+fn what_is_default_is_what_attach_has() {
+    let Verb::Attach(attach) = Args::try_parse_from(["vswitch", "attach", "ns1"]).unwrap().verb else { panic!() };
+    let wanted = Wanted::new("web", NsSpec::Name("ns1".into()));
+    assert_eq!((attach.plug.kind, attach.plug.mtu, &attach.plug.ifname), (wanted.kind, wanted.mtu, &wanted.ifname));
+}
+
+#[test]
+fn a_container_is_attached_by_a_command_line() {
+    for entry in parsed(ALL).unwrap().containers {
+        let (wanted, words) = (entry.wanted.clone(), entry.wanted.words());
+        let args = Args::try_parse_from(["vswitch".into()].into_iter().chain(words)).unwrap();
+        let Verb::Attach(attach) = args.verb else { panic!() };
+        assert_eq!(NsSpec::parse(&attach.ns).unwrap(), wanted.namespace);
+        let again = Wanted {
+            name: attach.plug.name.unwrap(),
+            namespace: wanted.namespace,
+            kind: attach.plug.kind,
+            ip: attach.plug.ip,
+            mac: attach.plug.mac,
+            mtu: attach.plug.mtu,
+            ifname: attach.plug.ifname,
+            settings: attach.plug.set,
+        };
+        assert_eq!(again, entry.wanted);
+    }
+}
+
+#[test]
+fn a_relative_path_is_of_the_current_directory() {
+    let config = parsed("schema = 1\n[container.a]\nnamespace = \"./ns\"\n").unwrap();
+    let NsSpec::Path(path) = &config.containers[0].wanted.namespace else { panic!() };
+    assert_eq!(*path, std::env::current_dir().unwrap().join("ns"));
+}
+
+#[test]
+fn errors_say_where() {
+    let web = |more: &str| format!("schema = 1\n[container.web]\nnamespace = \"ns1\"\n{more}\n");
+    let two = |one: &str, two: &str| format!("schema = 1\n[container.b]\n{one}\n[container.a]\n{two}\n");
+    for (text, start, part) in [
+        ("", "1:1: ", "no schema is given: write \"schema = 1\""),
+        ("schema = 2\nbeyond = \"us\"", "1:10: ", "knows schema 1 only"),
+        ("schema = \"1\"", "1:10: ", "knows schema 1 only"),
+        ("schema = 1\nschema = 1", "2:1: ", "duplicate key"),
+        ("schema = 1\n[network", "2:9: ", "write it as TOML has it"),
+        ("schema = 1\nnetworks = 1", "2:1: ", "there is no key \"networks\" here: choose of schema, network, container"),
+        ("schema = 1\nnetwork = 1", "2:11: ", "this is no table"),
+        ("schema = 1\n[network]\nsubnets = 1", "3:1: ", "choose of subnet, gateway, ageing"),
+        ("schema = 1\n[network]\nsubnet = 1", "3:10: ", "this is no string"),
+        ("schema = 1\n[network]\nsubnet = \"10.0.0.1/24\"", "3:10: ", "subnet 10.0.0.1/24 has bits beyond its length: write"),
+        ("schema = 1\n[network]\ngateway = \"10\"", "3:11: ", "write A.B.C.D"),
+        (
+            "schema = 1\n[network]\nsubnet = \"10.0.0.0/24\"\ngateway = \"10.0.1.1\"",
+            "4:11: ",
+            "gateway 10.0.1.1 is outside 10.0.0.0/24",
+        ),
+        ("schema = 1\n[network]\nageing = 1", "3:10: ", "write 10 to 1000000 s"),
+        ("schema = 1\n[network]\nfdb-limit = 15", "3:13: ", "write 16 to 1048576"),
+        ("schema = 1\n[network]\nfdb-limit = 99999999999999999999", "3:13: ", "this is no number"),
+        ("schema = 1\n[network]\ngroup-forward = 1", "3:17: ", "PAUSE"),
+        ("schema = 1\ncontainer.web = 1", "2:17: ", "this is no table"),
+        ("schema = 1\n[container.\"a b\"]\nnamespace = \"x\"", "2:12: ", "\"a b\" cannot be a name"),
+        ("schema = 1\n[container.web]\nvlan = 1", "2:12: ", "web has no namespace: write namespace = \"ns1\""),
+        ("schema = 1\n[container.web]\nnamespace = \"pid:x\"", "3:13: ", "is no PID"),
+        ("schema = 1\n[container.web]\nnamespace = 12", "3:13: ", "this is no string"),
+        (&web("vlna = 10"), "4:1: ", "there is no key \"vlna\" here: choose of namespace, type, ip, mac, mtu, ifname, vlan, trunk"),
+        (&web("vlan = 5000"), "4:8: ", "cannot set vlan=5000: not a VLAN"),
+        (&web("vlan = 1.5"), "4:8: ", "this cannot be set: write a number, a string, true or false"),
+        (&web("vlan = [1]"), "4:8: ", "this cannot be set"),
+        (&web("native = 5"), "4:10: ", "the port is no trunk"),
+        (&web("vlan = 1\ntrunk = \"2\""), "4:1: ", "vlan and trunk are two ways to set one thing: leave one out"),
+        (&web("isolated = 1"), "4:12: ", "write on or off"),
+        (&web("type = \"bridge\""), "4:8: ", "choose of tap, veth"),
+        (&web("ip = \"x\""), "4:6: ", "write A.B.C.D"),
+        (&web("mac = \"01:00:5e:00:00:01\""), "4:7: ", "not one station's"),
+        (&web("mtu = 67"), "4:7: ", "choose 68 to 65521"),
+        (&web("mtu = 65536"), "4:7: ", "choose 68 to 65521"),
+        (&web("ifname = \"a/b\""), "4:10: ", "interface name \"a/b\""),
+        (&web("# \u{fc}\u{fc}\n\"\u{fc}\" = 1"), "5:1: ", "there is no key"),
+        (&web("x = { a = \"\u{fc}\", b = \u{0} }"), "4:", ": "),
+        (&two("namespace = \"n\"", "namespace = \"n\""), "5:13: ", "this namespace is that of container b too"),
+        (
+            &two("namespace = \"n\"\nip = \"10.0.0.1\"", "namespace = \"m\"\nip = \"10.0.0.1\""),
+            "7:6: ",
+            "this ip is that of container b too",
+        ),
+        (
+            &two("namespace = \"n\"\nmac = \"02:00:00:00:00:0a\"", "namespace = \"m\"\nmac = \"02:00:00:00:00:0A\""),
+            "7:7: ",
+            "this mac is that of container b too",
+        ),
+    ] {
+        let error = parsed(text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("net.toml:{start}")), "{text}\n{error}\nnot at {start}");
+        assert!(error.contains(part) && !error.contains('\n'), "{text}\n{error}\nlacks {part}");
+        let (_, why) = error.split_once(": ").unwrap();
+        assert!(why.contains(": "), "no remedy: {error}");
+    }
+    let error = parse("net.toml", b"schema = 1\n# \xff").unwrap_err().to_string();
+    assert_eq!(error, "net.toml:2:3: this is not UTF-8: write TOML, which is");
+}
+
+/// Whatever is written, an error says where, in one line.
+#[test]
+fn damaged_files() {
+    let mut errors = 0;
+    let mut judge = |octets: &[u8]| {
+        if let Err(error) = parse("f", octets) {
+            let error = error.to_string();
+            let mut parts = error.splitn(4, ':');
+            let (file, line, column) = (parts.next(), parts.next().unwrap(), parts.next().unwrap());
+            assert!(file == Some("f") && line.parse::<u32>().unwrap() > 0 && column.parse::<u32>().unwrap() > 0, "{error}");
+            assert!(parts.next().is_some_and(|why| why.contains(": ")), "{error}");
+            errors += 1;
+        }
+    };
+    for at in 0..ALL.len() {
+        judge(&ALL.as_bytes()[..at]);
+        for octet in *b"\"[]=.\n\0\xff9-" {
+            let mut damaged = ALL.as_bytes().to_vec();
+            damaged[at] = octet;
+            judge(&damaged);
+        }
+    }
+    assert!(errors > 1_000, "{errors}");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let row = |name: &str, host: u8, settings: &[&str]| {
+        let mac = UnicastMac::for_ipv4([10, 10, 1, host]);
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).into()).collect();
+        Container {
+            name: name.into(),
+            port: host.into(),
+            r#type: Kind::Veth,
+            ip: Ipv4Addr::new(10, 10, 1, host),
+            prefix: 24,
+            mac: mac.to_string(),
+            ifname: "eth0".into(),
+            mtu: 1_500,
+            netns: 1_000 + u64::from(host),
+            reach: None,
+            namespace: format!("/run/\"odd\\{name}"),
+            vlan: String::new(),
+            settings: settings::describe(&port_config(mac, &settings).unwrap()),
+        }
+    };
+    let running = Running {
+        network: Network::parse("10.10.1.0/24", Some(Ipv4Addr::new(10, 10, 1, 254))).unwrap(),
+        ageing: 60,
+        fdb_limit: 1_000,
+        group_forward: "off".into(),
+        containers: vec![
+            row("a", 1, &[]),
+            row("b.c", 2, &["vlan=10", "isolated=on", "guard=off", "storm-unknown=off", "storm-broadcast=7"]),
+            row("t", 3, &["trunk=10,20-29", "native=5", "tpid=802.1ad"]),
+            row("u", 4, &["trunk=10", "guard=off", "learn=off", "fdb-limit=9"]),
+        ],
+    };
+    let text = write(&running).unwrap();
+    let config = parsed(&text).unwrap();
+    assert_eq!(config.network.fdb_limit.as_ref().unwrap().value, 1_000);
+    assert_eq!(config.network.group_forward.as_deref(), Some("off"));
+    assert_eq!(config.containers.len(), running.containers.len());
+    for (entry, container) in config.containers.iter().zip(&running.containers) {
+        let mac: UnicastMac = container.mac.parse().unwrap();
+        let wanted = &entry.wanted;
+        assert_eq!((&wanted.name, wanted.ip, wanted.mac), (&container.name, Some(container.ip), Some(mac)));
+        assert_eq!(wanted.namespace.to_string(), container.namespace);
+        assert_eq!(settings::describe(&port_config(mac, &wanted.settings).unwrap()), container.settings, "{text}");
+    }
+    assert!(!text.contains("hairpin"), "what is default is left out:\n{text}");
+}

@@ -1,0 +1,130 @@
+//! Writes the state file when something changed: see [`crate::state`]. A file that cannot be written is logged once and tried again.
+use super::registry::{Container, Registry};
+use crate::rundir::RunDir;
+use crate::settings;
+use crate::state::{self, INTERVAL, State};
+use std::time::{Duration, Instant};
+
+pub struct Saver {
+    dir: RunDir,
+    network: state::Network,
+    changed: bool,
+    /// When it was written last, or could not be.
+    tried: Option<Instant>,
+    failing: bool,
+    discarded: bool,
+}
+
+impl Saver {
+    /// What has not been written once has changed: a daemon that was killed may have left its file.
+    pub const fn new(dir: RunDir, network: state::Network) -> Self {
+        Self { dir, network, changed: true, tried: None, failing: false, discarded: false }
+    }
+
+    /// Containers changed.
+    pub const fn mark(&mut self) {
+        self.changed = true;
+    }
+
+    /// The switch was set.
+    pub fn set_switch(&mut self, ageing: Option<Duration>, group_forward: Option<u16>) {
+        self.changed = true;
+        if let Some(ageing) = ageing {
+            self.network.ageing = ageing.as_secs();
+        }
+        if let Some(mask) = group_forward {
+            self.network.group_forward = settings::group_list(mask);
+        }
+    }
+
+    /// When [`Saver::save`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.tried.filter(|_| self.changed).map(|tried| tried + INTERVAL)
+    }
+
+    /// Writes what changed, where that is due.
+    pub fn save(&mut self, registry: &Registry, now: Instant) {
+        if self.changed && !self.discarded && self.deadline().is_none_or(|deadline| deadline <= now) {
+            self.tried = Some(now);
+            let state = State::new(self.network.clone(), registry.ready().map(container).collect());
+            match state.write(&self.dir) {
+                Ok(()) => (self.changed, self.failing) = (false, false),
+                Err(error) => {
+                    if !self.failing {
+                        tracing::warn!("cannot write {} ({error:#}): free space in its directory", self.dir.state().display());
+                    }
+                    self.failing = true;
+                }
+            }
+        }
+    }
+
+    /// Writes what changed, due or not: the daemon ends.
+    pub fn finish(&mut self, registry: &Registry) {
+        self.tried = None;
+        self.save(registry, Instant::now());
+    }
+
+    /// Nothing is to be restored: the daemon was told to end.
+    pub fn discard(&mut self) {
+        self.discarded = true;
+        let _ = std::fs::remove_file(self.dir.state());
+    }
+}
+
+fn container(container: &Container) -> state::Container {
+    state::Container {
+        name: container.name.clone(),
+        namespace: container.namespace.to_string(),
+        started: container.started,
+        r#type: container.kind,
+        ip: container.ip,
+        mac: container.mac.to_string(),
+        mtu: container.mtu,
+        ifname: container.ifname.to_string(),
+        settings: settings::describe(&container.config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::Network;
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn at_once_when_idle_and_then_once_a_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = RunDir::at(dir.path().into());
+        let registry = Registry::new(Network::parse("10.88.0.0/20", None).unwrap());
+        let network = state::Network {
+            subnet: "10.88.0.0/20".into(),
+            gateway: Ipv4Addr::new(10, 88, 0, 1),
+            ageing: 300,
+            fdb_limit: 65_536,
+            group_forward: "off".into(),
+        };
+        let mut saver = Saver::new(dir.clone(), network);
+        let start = Instant::now();
+        saver.save(&registry, start);
+        assert!(dir.state().exists() && saver.deadline().is_none());
+        std::fs::remove_file(dir.state()).unwrap();
+        saver.save(&registry, start + INTERVAL * 2);
+        assert!(!dir.state().exists(), "nothing changed");
+        saver.set_switch(Some(Duration::from_secs(60)), Some(0b101));
+        assert_eq!(saver.deadline(), Some(start + INTERVAL));
+        saver.save(&registry, start + INTERVAL / 2);
+        assert!(!dir.state().exists(), "too early");
+        saver.save(&registry, start + INTERVAL);
+        let read = State::read(&dir).unwrap().unwrap();
+        assert_eq!((read.network.ageing, read.network.group_forward.as_str()), (60, "0,2"));
+        saver.discard();
+        saver.mark();
+        saver.finish(&registry);
+        assert!(!dir.state().exists());
+        // A directory that is gone is tried again, later.
+        let mut saver = Saver::new(RunDir::at(dir.path().join("gone")), read.network);
+        saver.save(&registry, start);
+        assert_eq!(saver.deadline(), Some(start + INTERVAL));
+    }
+}

@@ -1,0 +1,227 @@
+use super::*;
+use crate::api::types::Kind;
+use crate::config::parse;
+use vswitch_switch::UnicastMac;
+
+/// Namespaces of these tests: "n7" is inode 7, "/n7" is too.
+fn found(config: &Config) -> BTreeMap<String, u64> {
+    let inode = |entry: &Entry| entry.wanted.namespace.to_string().trim_matches(|c: char| !c.is_ascii_digit()).parse().ok();
+    config.containers.iter().filter_map(|entry| Some((entry.wanted.name.clone(), inode(entry)?))).collect()
+}
+
+fn config(text: &str) -> Config {
+    parse("net.toml", format!("schema = 1\n{text}").as_bytes()).unwrap()
+}
+
+fn planned(text: &str, running: Option<&Running>, prune: bool) -> Result<Plan> {
+    let config = config(text);
+    plan(&config, running, &found(&config), prune)
+}
+
+fn nothing_attached() -> Running {
+    let network = Network::parse("10.88.0.0/20", None).unwrap();
+    Running { network, ageing: 300, fdb_limit: 65_536, group_forward: "off".into(), containers: Vec::new() }
+}
+
+/// What the commands of a plan would leave running.
+fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
+    let mut running = running.cloned().unwrap_or_else(nothing_attached);
+    for change in &plan.changes {
+        match change {
+            Change::Start(options) => {
+                running.network = Network::parse(options.subnet.as_deref().unwrap_or("10.88.0.0/20"), options.gateway).unwrap();
+                running.ageing = options.ageing.unwrap_or(300);
+                running.fdb_limit = options.fdb_limit.unwrap_or(65_536);
+                running.group_forward = options.group_forward.clone().unwrap_or_else(|| "off".into());
+            }
+            Change::SetSwitch { to, .. } => {
+                let (ageing, mask) = settings::of_switch(to).unwrap();
+                running.ageing = ageing.map_or(running.ageing, |ageing| ageing.as_secs());
+                running.group_forward = mask.map_or(running.group_forward, settings::group_list);
+            }
+            Change::Detach { name, .. } => {
+                assert!(running.containers.iter().any(|container| container.name == *name), "{name} is not attached");
+                running.containers.retain(|container| container.name != *name);
+            }
+            Change::Set { name, to, .. } => {
+                let container = running.containers.iter_mut().find(|container| container.name == *name).unwrap();
+                let mac = container.mac.parse().unwrap();
+                let is = port_config(mac, &container.settings).unwrap();
+                container.settings = settings::describe(&settings::apply(&is, mac, to).unwrap());
+            }
+            Change::Attach(wanted) => {
+                let row = attached(wanted, &running);
+                for other in &running.containers {
+                    assert!(other.name != row.name && other.netns != row.netns && other.ip != row.ip && other.mac != row.mac);
+                }
+                running.containers.push(row);
+            }
+        }
+    }
+    running
+}
+
+fn attached(wanted: &Wanted, running: &Running) -> Container {
+    let taken = |ip| running.containers.iter().any(|other| other.ip == ip);
+    let ip = wanted.ip.unwrap_or_else(|| running.network.first_free(taken).unwrap());
+    let mac = wanted.mac.unwrap_or_else(|| UnicastMac::for_ipv4(ip.octets()));
+    let namespace = wanted.namespace.to_string();
+    Container {
+        name: wanted.name.clone(),
+        port: 1,
+        r#type: wanted.kind,
+        ip,
+        prefix: 20,
+        mac: mac.to_string(),
+        ifname: wanted.ifname.clone(),
+        mtu: wanted.mtu,
+        netns: namespace.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap(),
+        reach: None,
+        namespace,
+        vlan: String::new(),
+        settings: settings::describe(&port_config(mac, &wanted.settings).unwrap()),
+    }
+}
+
+const THREE: &str = r#"
+[network]
+ageing = 60
+[container.a]
+namespace = "n1"
+vlan = 10
+[container.b]
+namespace = "n2"
+ip = "10.88.0.2"
+[container.c]
+namespace = "/n3"
+type = "veth"
+trunk = "10,20"
+"#;
+
+/// Files of which each can follow each.
+const FILES: [&str; 9] = [
+    "",
+    THREE,
+    "[container.a]\nnamespace = \"n1\"",
+    "[container.a]\nnamespace = \"n1\"\nip = \"10.88.0.2\"",
+    "[container.a]\nnamespace = \"n1\"\nip = \"10.88.0.2\"\nmac = \"02:00:00:00:00:01\"\nguard = false\nstorm-broadcast = false",
+    "[container.a]\nnamespace = \"n2\"\n[container.b]\nnamespace = \"n1\"\nip = \"10.88.0.9\"",
+    "[container.a]\nnamespace = \"n1\"\ntrunk = \"10,20\"\nnative = 5\nmtu = 9000\n[network]\nageing = 90\ngroup-forward = \"0\"",
+    "[container.d]\nnamespace = \"n3\"\nip = \"10.88.0.3\"\nisolated = true\nlearn = false\n[container.b]\nnamespace = \"n1\"\nip = \"10.88.0.4\"",
+    "[container.a]\nnamespace = \"n1\"\ntrunk = \"7\"\nguard = true\nifname = \"net0\"\ntpid = \"802.1ad\"\nfdb-limit = 9",
+];
+
+#[test]
+fn a_plan_carried_out_leaves_nothing_to_change() {
+    let mut changes = 0;
+    for first in FILES {
+        for second in FILES {
+            let one = carried_out(&planned(first, None, true).unwrap(), None);
+            assert_eq!(planned(first, Some(&one), true).unwrap().changes, [], "{first}");
+            let plan = planned(second, Some(&one), true).unwrap();
+            let two = carried_out(&plan, Some(&one));
+            assert_eq!(planned(second, Some(&two), true).unwrap().changes, [], "{first}\nthen{second}\nby\n{plan}");
+            changes += plan.changes.len();
+            // And what is written of it is the same.
+            let text = crate::config::write(&two).unwrap();
+            let written = parse("-", text.as_bytes()).unwrap();
+            assert_eq!(plan_of(&written, &two), "nothing to change\n", "{text}");
+        }
+    }
+    assert!(changes > 100, "{changes}");
+}
+
+fn plan_of(config: &Config, running: &Running) -> String {
+    plan(config, Some(running), &found(config), true).unwrap().to_string()
+}
+
+#[test]
+fn the_diff_has_a_line_for_each_change() {
+    let plan = planned(THREE, None, false).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "+ switch: start, ageing=60\n+ b: namespace n2, ip 10.88.0.2\n+ a: namespace n1, vlan=10\n\
+         + c: namespace /n3, type veth, trunk=10,20, guard=off\n"
+    );
+    let running = carried_out(&plan, None);
+    let show = |text: &str, prune| planned(text, Some(&running), prune).unwrap().to_string();
+    assert_eq!(show(THREE, true), "nothing to change\n");
+    assert_eq!(show(&THREE.replace("vlan = 10\n", "vlan = 20\n"), true), "~ a: vlan=10 -> vlan=20\n");
+    assert_eq!(show(&THREE.replace("vlan = 10\n", ""), true), "~ a: vlan=10 -> vlan=1\n", "not written is default");
+    assert_eq!(show(&THREE.replace("ageing = 60", ""), true), "nothing to change\n", "but of the switch");
+    assert_eq!(
+        show(&THREE.replace("ageing = 60", "ageing = 61\ngroup-forward = \"2\""), true),
+        "~ switch: ageing=60 group-forward=off -> ageing=61 group-forward=2\n"
+    );
+    assert_eq!(
+        show(&THREE.replace("vlan = 10\n", "trunk = \"5\"\nnative = 6\n"), true),
+        "~ a: vlan=10 guard=on -> trunk=5 native=6 guard=off\n"
+    );
+    assert_eq!(
+        show(&THREE.replace("ip = \"10.88.0.2\"", "ip = \"10.88.0.9\""), true),
+        "- b: ip 10.88.0.2 -> 10.88.0.9\n+ b: namespace n2, ip 10.88.0.9\n"
+    );
+    assert_eq!(
+        show(&THREE.replace("type = \"veth\"", "mtu = 9000"), true),
+        "- c: type veth -> tap, mtu 1500 -> 9000\n\
+         + c: namespace /n3, ip 10.88.0.4, mac 02:58:0a:58:00:04, mtu 9000, trunk=10,20, guard=off\n",
+        "it keeps its addresses"
+    );
+    assert_eq!(show("", false), "nothing to change\n");
+    assert_eq!(show("", true), "- a: not in the file\n- b: not in the file\n- c: not in the file\n");
+    // An address that the file gives to another is left to it.
+    let taken = format!("{THREE}ip = \"10.88.0.3\"\n");
+    assert_eq!(
+        show(&taken, true),
+        "- a: ip 10.88.0.3 is for c\n- c: ip 10.88.0.4 -> 10.88.0.3\n\
+         + c: namespace /n3, type veth, ip 10.88.0.3, trunk=10,20, guard=off\n+ a: namespace n1, vlan=10\n"
+    );
+    // The same name, made anew.
+    let mut other = running.clone();
+    other.containers.iter_mut().find(|container| container.name == "b").unwrap().netns = 77;
+    let plan = planned(THREE, Some(&other), true).unwrap().to_string();
+    assert!(plan.starts_with("- b: namespace n2 as it was -> as it is now\n+ b: "), "{plan}");
+}
+
+#[test]
+fn what_has_no_namespace_is_let_be() {
+    let running = carried_out(&planned(THREE, None, false).unwrap(), None);
+    let config = config(&THREE.replace("vlan = 10\n", "vlan = 20\n"));
+    let plan = plan(&config, Some(&running), &BTreeMap::new(), true).unwrap();
+    assert_eq!(plan.to_string(), "nothing to change\n");
+}
+
+#[test]
+fn what_cannot_be_is_an_error_at_its_place() {
+    let running = carried_out(&planned(THREE, None, false).unwrap(), None);
+    for (text, start, part) in [
+        (
+            "[network]\nsubnet = \"10.89.0.0/20\"",
+            "3:10: ",
+            "subnet is 10.88.0.0/20 and cannot change while the switch runs: \"vswitch down\" first",
+        ),
+        ("[network]\ngateway = \"10.88.0.9\"", "3:11: ", "gateway is 10.88.0.1 and cannot"),
+        ("[network]\nfdb-limit = 16", "3:13: ", "fdb-limit is 65536 and cannot"),
+        (
+            "[container.x]\nnamespace = \"n9\"\nip = \"10.89.0.1\"",
+            "4:6: ",
+            "ip 10.89.0.1 is outside network default (10.88.0.0/20): choose",
+        ),
+        ("[container.x]\nnamespace = \"n9\"\nip = \"10.88.0.1\"", "4:6: ", "is the gateway's"),
+        ("[container.x]\nnamespace = \"/n1\"", "3:13: ", "this namespace is attached as a already: \"vswitch detach a\" first"),
+        ("[container.x]\nnamespace = \"n9\"\nip = \"10.88.0.2\"", "4:6: ", "this ip is attached as b already"),
+        ("[container.x]\nnamespace = \"n9\"\nmac = \"02:58:0a:58:00:02\"", "4:7: ", "this mac is attached as b already"),
+        (
+            "[container.x]\nnamespace = \"n9\"\n[container.y]\nnamespace = \"/n9\"",
+            "5:13: ",
+            "this is the namespace of container x too",
+        ),
+    ] {
+        let error = planned(text, Some(&running), false).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("net.toml:{start}")) && error.contains(part), "{text}\n{error}");
+    }
+    // Nothing runs, but the file says the subnet.
+    let text = "[network]\nsubnet = \"10.9.0.0/24\"\n[container.x]\nnamespace = \"n9\"\nip = \"10.89.0.1\"";
+    assert!(planned(text, None, false).unwrap_err().to_string().starts_with("net.toml:6:6: ip 10.89.0.1 is outside"));
+    assert_eq!(Kind::Tap, config(text).containers[0].wanted.kind);
+}
