@@ -30,7 +30,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
 
-use crate::sys::{ns, process};
+use crate::sys::{ns, process, users};
 pub use watch::{Events, Watch, WatchKind};
 
 /// Where `ip netns` keeps its names, in the order in which they are searched.
@@ -302,7 +302,7 @@ impl Namespace {
                 return e;
             }
             let owner = std::fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
-            let owner = owner.map_or_else(|_| "another user".into(), user_name);
+            let owner = owner.map_or_else(|_| "another user".into(), users::name_of);
             NetnsError::BelongsTo { spec: spec.to_string(), owner }
         })?;
         Ok(Namespace { fd, id, spec: spec.clone(), origin: Origin::Process { pid, comm, pidfd } })
@@ -394,7 +394,7 @@ impl Namespace {
         }
         let belongs_to = |owner: String| NetnsError::BelongsTo { spec: self.spec.to_string(), owner };
         let user = ns::owning_user_namespace(&self.fd).map_err(|_| belongs_to("another user".into()))?;
-        let owner = || belongs_to(ns::owner(&user).map_or_else(|_| "another user".into(), user_name));
+        let owner = || belongs_to(ns::owner(&user).map_or_else(|_| "another user".into(), users::name_of));
         let same = NsId::of_fd(user.as_fd()).ok() == NsId::of_path(Path::new("/proc/self/ns/user")).ok();
         if same {
             return Err(owner());
@@ -410,14 +410,6 @@ impl Namespace {
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// A user's name, or "uid N" where it has none.
-fn user_name(uid: u32) -> String {
-    match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => format!("uid {uid}"),
     }
 }
 

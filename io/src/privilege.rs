@@ -26,7 +26,9 @@ use landlock::{
     RulesetStatus, Scope,
 };
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid};
+
+use crate::sys::users;
 
 /// The user a root start changes to, if it exists.
 pub const USER: &str = "vswitch";
@@ -114,9 +116,8 @@ pub fn service_user() -> Option<Identity> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let named = |name| User::from_name(name).ok().flatten();
-    let user = named(USER).or_else(|| named(FALLBACK_USER))?;
-    let identity = Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() };
+    let user = users::by_name(USER).or_else(|| users::by_name(FALLBACK_USER))?;
+    let identity = Identity { uid: user.uid, gid: user.gid };
     let map = |file| std::fs::read_to_string(file).unwrap_or_default();
     let may_set_groups = std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
     let mapped = maps(&map("/proc/self/uid_map"), identity.uid) && maps(&map("/proc/self/gid_map"), identity.gid);

@@ -199,6 +199,5 @@ impl Client {
 
 /// The name of who runs this.
 pub fn user_name() -> String {
-    let uid = nix::unistd::geteuid();
-    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+    vswitch_io::sys::users::name_of(nix::unistd::geteuid().as_raw())
 }

@@ -5,6 +5,7 @@ use crate::api::types::{Container, Info, Verb};
 use crate::print;
 use anyhow::Result;
 use serde::Serialize;
+use vswitch_io::sys::users::name_of;
 
 /// What `show --json` prints.
 #[derive(Serialize)]
@@ -34,16 +35,14 @@ pub fn run(json: bool) -> Result<()> {
     if json {
         return print::json(&View { info, warnings, attached });
     }
-    let user =
-        |uid: u32| nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name);
-    let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", user(info.uid)) };
+    let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", name_of(info.uid)) };
     print::out(&format!(
         "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {} ({}), uplink {}\n\
          fdb     {} of {} addresses, ageing {} s, group-forward {}\n{}\n",
         info.version,
         info.pid,
         info.uptime,
-        user(info.owner),
+        name_of(info.owner),
         info.confinement,
         info.socket.display(),
         info.network,

@@ -20,6 +20,7 @@ pub mod process;
 pub mod scm;
 pub mod sender;
 pub mod tun;
+pub mod users;
 
 use std::fmt;
 use std::io;
