@@ -8,9 +8,34 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
 
+/// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
+const HELP: &str = "\
+A virtual switch for containers and network namespaces
+
+Usage: vswitch COMMAND ...          (vswitch COMMAND --help says more)
+
+Containers
+  run, exec            run a command in a new container, in one that is attached
+  attach, detach       plug a network namespace in, out
+Looking (all with --json)
+  show, inspect        the switch and what is attached; one container
+  ports, fdb, stats    counters; addresses; the fate of every frame
+  events               what happens, as it happens
+Changing
+  set, fdb             a port or the switch; the table of addresses
+  mirror               write a container's frames to a pcap file
+  apply                run what a file has (show --config writes one)
+The switch itself
+  up, down             start it (attach and run do), end it
+  restart, restore     anew without a gap; after it was killed
+  logs, doctor, demo   its log; what this machine lacks; what it can do
+
+Options: -h, --help; -V, --version
+";
+
 /// A virtual switch for containers and network namespaces.
 #[derive(Parser)]
-#[command(version, about, disable_help_subcommand = true, max_term_width = 120)]
+#[command(version, about, disable_help_subcommand = true, max_term_width = 120, override_help = HELP)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -405,6 +430,7 @@ pub struct Demo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn defaults_are_those_of_the_command_line() {
@@ -418,5 +444,19 @@ mod tests {
         for network in ["container:", "bridged", ""] {
             assert!(network.parse::<RunNetwork>().is_err(), "{network}");
         }
+    }
+
+    #[test]
+    fn help_fits_a_screen_and_names_every_command() {
+        assert!(HELP.lines().count() < 25 && HELP.lines().all(|line| line.len() <= 80));
+        let word = |name: &str| HELP.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name);
+        for command in Args::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(word(command.get_name()), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Args::command().debug_assert();
     }
 }
