@@ -1,7 +1,7 @@
 //! `demo`: shows what vswitch does, in namespaces of its own, and cleans up. Every line after a `$` is what was run, and can be retyped.
 //!
-//! It is a script: steps run in turn, each a program like any user's, their output shown. Namespaces are held by `sleep`, so they need no
-//! name, no root and end by themselves should the demo be killed. Whatever way it ends, [`Stage`] takes everything down again.
+//! It is a script: steps run in turn, each a program like any user's, their output shown. What runs in its containers ends by itself should
+//! the demo be killed. Whatever way it ends, [`Stage`] takes everything down again.
 mod stage;
 pub mod traffic;
 
@@ -11,7 +11,7 @@ use crate::api::types::{Stats, Verb};
 use crate::args::Demo;
 use crate::print;
 use anyhow::{Context, Result, anyhow, bail};
-use stage::{Holder, Stage};
+use stage::Stage;
 use std::net::Ipv4Addr;
 use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions};
 use vswitch_io::netns::{Namespace, NsSpec};
@@ -20,6 +20,8 @@ use vswitch_switch::UnicastMac;
 /// The two ends of the bare copy loop.
 const RELAY: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 255, 255, 1), Ipv4Addr::new(10, 255, 255, 2)];
 const RELAY_PREFIX: u8 = 30;
+/// In the container that asks.
+const EXEC_CLIENT: &[&str] = &["vswitch", "exec", "client", "--"];
 /// What [`relay`] says once it runs.
 const RELAYING: &str = "relaying";
 
@@ -39,27 +41,29 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     stage.say_environment()?;
 
     print::out("[1/4] two containers on one switch\n")?;
-    let web = container(stage, "web")?;
-    let client = container(stage, "client")?;
+    container(stage, "web", &["vswitch", "demo-server"])?;
+    container(stage, "client", &["sleep", stage::HOLD])?;
     let address = address_of(stage, "web")?.to_string();
 
     print::out("[2/4] the switch learns\n")?;
-    let pinged = if stage::is_installed("ping") {
-        stage.inside(&client, &["ping", "-c3", "-i0.2", &address])?
-    } else {
-        stage.inside(&client, &["vswitch", "demo-ping", &address])?
-    };
+    let ping: &[&str] =
+        if stage::is_installed("ping") { &["ping", "-c3", "-i0.2", &address] } else { &["vswitch", "demo-ping", &address] };
+    let pinged = stage.run(&[EXEC_CLIENT, ping].concat())?;
     let lines: Vec<&str> = pinged.lines().collect();
     stage.show(&lines.get(lines.len().saturating_sub(2)..).unwrap_or_default().join("\n"))?;
     let fdb = stage.run(&["vswitch", "fdb"])?;
     stage.show(&fdb)?;
 
     print::out(&format!("[3/4] container to container, one TCP stream, {seconds} s, MTU 1500\n"))?;
-    let ours = transfer(stage, &web, &client, &address, seconds)?;
+    let fetched = stage.run(&[EXEC_CLIENT, &["vswitch", "demo-fetch", &address, &seconds.to_string()]].concat())?;
+    stage.show(&fetched)?;
+    let ours = rate(&fetched)?;
     print::out("  the same through a bare copy loop, which forwards every frame and decides nothing:\n")?;
     let (a, b) = stage.hold_pair()?;
     stage.background(&["vswitch", "demo-relay", &a.pid(), &b.pid()], Some(RELAYING))?;
-    let floor = transfer(stage, &a, &b, &RELAY[0].to_string(), seconds)?;
+    stage.background_inside(&a, &["vswitch", "demo-server"], Some(traffic::SERVING))?;
+    let fetched = stage.inside(&b, &["vswitch", "demo-fetch", &RELAY[0].to_string(), &seconds.to_string()])?;
+    let floor = rate(&fetched)?;
     print::out(&format!("  {ours:.1} Gbit/s (a bare copy loop on this machine: {floor:.1}; ratio {:.2})\n", ours / floor))?;
 
     print::out("[4/4] every frame is accounted for\n")?;
@@ -73,12 +77,10 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     stage.show(&format!("{:.2} GB forwarded, {} frames dropped", sent as f64 / 1e9, stats.dropped))
 }
 
-/// A namespace, attached.
-fn container(stage: &mut Stage, name: &str) -> Result<Holder> {
-    let holder = stage.hold(name)?;
-    let attached = stage.run(&["vswitch", "attach", &holder.pid(), "--name", name])?;
-    stage.show(&attached)?;
-    Ok(holder)
+/// A container that runs a command.
+fn container(stage: &mut Stage, name: &str, command: &[&str]) -> Result<()> {
+    let attached = stage.run(&[&["vswitch", "run", "-d", "--name", name, "--"], command].concat())?;
+    stage.show(&attached)
 }
 
 fn address_of(stage: &Stage, name: &str) -> Result<Ipv4Addr> {
@@ -86,13 +88,10 @@ fn address_of(stage: &Stage, name: &str) -> Result<Ipv4Addr> {
     Ok(containers.find(|container| container.name == name).context("it went away meanwhile: start the demo again")?.ip)
 }
 
-/// Gbit/s of one TCP stream.
-fn transfer(stage: &mut Stage, server: &Holder, client: &Holder, address: &str, seconds: u64) -> Result<f64> {
-    stage.background_inside(server, &["vswitch", "demo-server"], Some(traffic::SERVING))?;
-    let measured = stage.inside(client, &["vswitch", "demo-fetch", address, &seconds.to_string()])?;
-    stage.show(&measured)?;
-    let rate = measured.split_whitespace().next().and_then(|number| number.parse().ok());
-    rate.filter(|rate| *rate > 0.0).with_context(|| format!("no transfer was measured: {measured}"))
+/// Gbit/s, as [`traffic::fetch`] prints them.
+fn rate(fetched: &str) -> Result<f64> {
+    let rate = fetched.split_whitespace().next().and_then(|number| number.parse().ok());
+    rate.filter(|rate| *rate > 0.0).with_context(|| format!("no transfer was measured: {fetched}"))
 }
 
 /// A bare copy loop between TAPs in two namespaces, until it is ended. The second belongs to the first's user namespace, or both to ours.

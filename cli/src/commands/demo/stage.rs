@@ -1,11 +1,14 @@
 //! The demo's stage: it runs programs, says which, and takes everything down at the end.
+use super::super::show;
 use crate::api::client::Client;
+use crate::api::types::{Container, Reach};
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -14,7 +17,7 @@ use std::time::{Duration, Instant};
 use vswitch_io::sys::process;
 
 /// Seconds after which a namespace ends by itself.
-const HOLD: &str = "600";
+pub const HOLD: &str = "600";
 /// How long a namespace or a server may take to be there.
 const START: Duration = Duration::from_secs(5);
 /// How long any step may take.
@@ -215,8 +218,21 @@ impl Stage {
         Ok(Holder { pid })
     }
 
+    /// What "run -d" left running, in the demo's own containers.
+    fn pids(&self) -> Vec<Pid> {
+        let containers = self.connect().and_then(|mut client| show::containers(&mut client)).unwrap_or_default();
+        let pid = |container: &Container| match container.reach {
+            Some(Reach::Process { pid, .. }) => Some(Pid::from_raw(pid)),
+            Some(Reach::Path(_)) | None => None,
+        };
+        containers.iter().filter_map(pid).collect()
+    }
+
     /// Ends all there is, and checks it.
     pub fn clear(&mut self) -> Result<()> {
+        for pid in self.pids() {
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
         for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();

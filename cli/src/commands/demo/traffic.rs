@@ -2,13 +2,14 @@
 use crate::print;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::sockopt::{ReceiveTimeout, TcpCongestion};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 use vswitch_nat::checksum;
 
@@ -16,6 +17,8 @@ use vswitch_nat::checksum;
 pub const SERVING: &str = "serving";
 /// iperf's, which nobody will miss here.
 const PORT: u16 = 5_201;
+/// How long [`serve`] waits for a client, ms.
+const WAIT: u16 = 60_000;
 /// Octets of a write or a read.
 const CHUNK: usize = 128 << 10;
 /// How long a connect may take.
@@ -29,12 +32,14 @@ pub fn serve() -> Result<()> {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).with_context(|| format!("cannot listen on port {PORT}: end what does"))?;
     print::out(&format!("{SERVING}\n"))?;
     let chunk = vec![0; CHUNK];
-    loop {
+    // Whoever started it may be gone: it waits for nobody for ever.
+    while poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], WAIT)? > 0 {
         let (mut stream, _) = listener.accept()?;
         // Whatever the system's default is, the comparison is of the same with the same.
         let _ = setsockopt(&stream, TcpCongestion, &OsString::from("cubic"));
         while stream.write_all(&chunk).is_ok() {}
     }
+    Ok(())
 }
 
 /// Fetches for so many seconds and says how fast that was.
