@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         // The reader of our output is gone ("vswitch fdb | head"): nothing is wrong.
         Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vswitch {name}: {}", format!("{error:#}").replace('\n', " "));
+            print::note(&format!("vswitch {name}: {}", format!("{error:#}").replace('\n', " ")));
             ExitCode::from(if error.is::<NoDaemon>() { NO_DAEMON } else { FAILED })
         }
     }

@@ -37,6 +37,11 @@ pub fn out(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
+/// Prints a line on standard error; nobody may be there to read it.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Whether an error only says that nobody reads our output.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)

@@ -137,7 +137,7 @@ impl RunDir {
                 }
                 Ok(()) => {}
                 Err(_) if ending(&file).is_some() => {
-                    eprintln!("waiting for the kernel to close the ports of the vswitch that was killed");
+                    crate::print::note("waiting for the kernel to close the ports of the vswitch that was killed");
                     await_predecessor(&file);
                 }
                 Err(_) => {

@@ -59,7 +59,9 @@ fn find(config: &Config, missing_ok: bool) -> Result<BTreeMap<String, u64>> {
         let opened = Namespace::open(&wanted.namespace).and_then(|namespace| namespace.refuse_host().map(|()| namespace.id().ino));
         match opened {
             Ok(inode) => drop(found.insert(wanted.name.clone(), inode)),
-            Err(error) if missing_ok && is_missing(&error) => eprintln!("vswitch apply: {} is left out: {error}", wanted.name),
+            Err(error) if missing_ok && is_missing(&error) => {
+                print::note(&format!("vswitch apply: {} is left out: {error}", wanted.name))
+            }
             Err(error) => return Err(config.error(entry.namespace, error)),
         }
     }

@@ -96,7 +96,7 @@ fn connect() -> Result<Client> {
             up::start(&Up::default()).or_else(|error| Client::connect().map(drop).map_err(|_| error))?;
             let mut client = Client::connect()?;
             let info = show::info(&mut client)?;
-            eprintln!("started vswitch: network {}, pid {}; \"vswitch down\" ends it", info.network, info.pid);
+            print::note(&format!("started vswitch: network {}, pid {}; \"vswitch down\" ends it", info.network, info.pid));
             Ok(client)
         }
         other => other,

@@ -1,6 +1,7 @@
 //! `mirror`: a container's frames, both ways, into a pcap file, until interrupted. We open the file; the daemon writes it.
 use crate::api::client::Client;
 use crate::api::types::{Mirrored, Verb};
+use crate::print;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -22,7 +23,7 @@ pub fn run(name: String, path: &Path) -> Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     client.ask::<()>(Verb::Mirror { name: name.clone() }, &[file.as_fd()])?;
     if !to_stdout {
-        eprintln!("mirroring {name} into {}, ^C ends it", path.display());
+        print::note(&format!("mirroring {name} into {}, ^C ends it", path.display()));
     }
     // Errors of a pipe come unasked: its reader is gone.
     let mut fds = [
@@ -33,6 +34,6 @@ pub fn run(name: String, path: &Path) -> Result<()> {
     while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::errno::Errno::EINTR)) {}
     let [answered, ..] = fds.map(|fd| fd.any().unwrap_or(true));
     let mirrored: Mirrored = if answered { client.answer()? } else { client.ask(Verb::MirrorEnd, &[])? };
-    eprintln!("{} frames mirrored, {} lost", mirrored.frames, mirrored.lost);
+    print::note(&format!("{} frames mirrored, {} lost", mirrored.frames, mirrored.lost));
     Ok(())
 }

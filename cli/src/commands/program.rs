@@ -67,7 +67,7 @@ pub fn exit(verb: &str, result: Result<u8>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let refusal = error.downcast::<Refusal>().unwrap_or_else(Refusal::from);
-            eprintln!("vswitch {verb}: {refusal}");
+            crate::print::note(&format!("vswitch {verb}: {refusal}"));
             ExitCode::from(refusal.status)
         }
     }

@@ -31,7 +31,7 @@ pub fn run() -> Result<()> {
             new.kill();
             bail!("{error:#}; pid {} goes on", old.pid);
         }
-        eprintln!("the daemon that ran was killed meanwhile");
+        print::note("the daemon that ran was killed meanwhile");
     }
     drop(theirs);
     let gap = new.wait()?;

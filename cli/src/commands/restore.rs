@@ -43,7 +43,7 @@ pub fn run() -> Result<()> {
                 }
                 Err(error) => {
                     failed += 1;
-                    eprintln!("vswitch restore: {}: {error:#}", wanted.name);
+                    print::note(&format!("vswitch restore: {}: {error:#}", wanted.name));
                 }
             },
         }
