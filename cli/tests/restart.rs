@@ -151,3 +151,24 @@ fn an_old_daemon_that_dies() {
         switch.assert_balanced();
     }
 }
+
+/// sd_notify(3): the service manager is told who goes on, not that the service stops.
+#[test]
+fn systemd_is_told_who_follows() {
+    let Some(()) = privileged() else { return };
+    let switch = Switch::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let heard = || {
+        let mut octets = [0; 256];
+        let length = socket.recv(&mut octets).unwrap();
+        String::from_utf8_lossy(&octets[..length]).into_owned()
+    };
+    let mut daemon = Background::start(switch.command(&["up", "--foreground"]).env("NOTIFY_SOCKET", &path).stderr(Stdio::null()));
+    assert!(heard().starts_with("READY=1"));
+    switch.ok(&["restart"]);
+    assert!(daemon.0.wait().unwrap().success());
+    assert_eq!(heard(), format!("MAINPID={}\n", switch.pid().unwrap()));
+}

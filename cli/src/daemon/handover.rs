@@ -59,7 +59,9 @@ enum Message {
     End,
     Prepared,
     Commit(Box<Counted>),
-    Running,
+    Running {
+        pid: u32,
+    },
     Go,
     Abort {
         why: String,
@@ -302,10 +304,11 @@ impl Daemon {
         };
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
         checkpoint("old-committed");
-        let Message::Running = channel.receive()? else { bail!(OUT_OF_STEP) };
+        let Message::Running { pid } = channel.receive()? else { bail!(OUT_OF_STEP) };
         channel.send(&Message::Go, &[])?;
         // As long as the lock names us, nobody should find us ending. It says no more: it ends the channel, or is late.
         let _ = channel.receive();
+        self.left = Some(pid);
         Ok(())
     }
 }
@@ -455,7 +458,7 @@ impl Daemon {
         // Before the old one ends: a lock that names a process that ends is taken for one that was killed.
         rundir::sign(&self.lock, &self.facts.signature)?;
         // Should the old one be gone, nobody else is there: see below.
-        let _ = channel.send(&Message::Running, &[]);
+        let _ = channel.send(&Message::Running { pid: std::process::id() }, &[]);
         match channel.receive() {
             Err(Silence::Gone) => {}
             message => {

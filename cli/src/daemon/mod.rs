@@ -109,8 +109,8 @@ struct Daemon {
     /// Held as long as it is open, here or in the daemon that follows.
     lock: File,
     leaving: Option<Leaving>,
-    /// Another one has taken over.
-    left: bool,
+    /// The PID of another one that has taken over.
+    left: Option<u32>,
     lost: events::Lost,
     running: bool,
 }
@@ -225,9 +225,12 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     ready(gap);
     notify.ready(&format!("network {network}"));
     let result = daemon.serve();
-    notify.stopping();
-    tracing::info!("ending, {} attached{}", daemon.registry.len(), if daemon.left { ", handed over" } else { "" });
-    if !daemon.left && !daemon.facts.activated {
+    match daemon.left {
+        Some(pid) => notify.follower(pid),
+        None => notify.stopping(),
+    }
+    tracing::info!("ending, {} attached{}", daemon.registry.len(), if daemon.left.is_some() { ", handed over" } else { "" });
+    if daemon.left.is_none() && !daemon.facts.activated {
         let _ = std::fs::remove_file(dir.socket());
     }
     daemon.worker.stop();
@@ -282,7 +285,7 @@ impl Daemon {
             sessions: HashMap::new(),
             lock,
             leaving: None,
-            left: false,
+            left: None,
             facts,
             news: log::Budget::new(),
             lost: events::Lost::default(),
@@ -322,11 +325,11 @@ impl Daemon {
             self.sweep(Instant::now());
             more |= self.try_to_leave();
             self.tell_lost(Instant::now());
-            if !self.left {
+            if self.left.is_none() {
                 self.saver.save(&self.registry, Instant::now());
             }
         }
-        if !self.left {
+        if self.left.is_none() {
             self.saver.finish(&self.registry);
         }
         Ok(())
@@ -342,7 +345,7 @@ impl Daemon {
         };
         let result = self.hand_over(leaving.channel);
         match &result {
-            Ok(()) => (self.left, self.running) = (true, false),
+            Ok(()) => self.running = false,
             Err(error) => tracing::warn!("no restart: {error:#}"),
         }
         self.answer(leaving.id, result.and_then(|()| verbs::done()));

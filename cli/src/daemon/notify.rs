@@ -27,6 +27,11 @@ impl Notify {
         self.say("STOPPING=1\n");
     }
 
+    /// Another process of the same unit goes on (with "systemctl reload", whose command runs in the unit).
+    pub fn follower(&self, pid: u32) {
+        self.say(&format!("MAINPID={pid}\n"));
+    }
+
     fn say(&self, state: &str) {
         if let Some(socket) = &self.0
             && let Err(error) = socket.send(state.as_bytes())
