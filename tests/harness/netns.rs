@@ -1,6 +1,7 @@
 //! Namespaces for tests, and whether tests may make them.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// None, after saying SKIP, where the test may not make namespaces and TAPs. In CI (VSWITCH_CI=1) that is a failure.
 pub fn privileged() -> Option<()> {
@@ -38,7 +39,10 @@ pub struct TestNs {
 impl TestNs {
     /// Makes one with `what` in its name.
     pub fn new(what: &str) -> TestNs {
-        let ns = TestNs { name: format!("vst-{what}-{}", std::process::id()) };
+        // A test binary may run its tests side by side in one process, or each in its own.
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let ns = TestNs { name: format!("vst-{what}-{}-{serial}", std::process::id()) };
         ns.add();
         ns
     }
