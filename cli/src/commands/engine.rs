@@ -43,7 +43,16 @@ impl Engine {
             Ok(0) => bail!("{program} container {id} does not run: \"{program} start {id}\" first"),
             Ok(pid) if output.status.success() => Ok(pid),
             Ok(_) | Err(_) => {
-                let complaint: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(COMPLAINT).collect();
+                // The last line tells what went wrong; warnings come before it.
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                let line = stderr.trim().lines().last().unwrap_or_default();
+                let complaint: String = line.chars().take(COMPLAINT).collect();
+                if *program == "docker" && line.to_ascii_lowercase().contains("permission denied") {
+                    bail!("docker is root's here ({complaint}): use sudo, as in \"sudo vswitch attach docker:{id}\"")
+                }
+                if *program == "podman" && nix::unistd::geteuid().is_root() {
+                    bail!("root's podman knows no running container {id} ({complaint}): attach a user's as that user, without sudo")
+                }
                 bail!("{program} knows no running container {id} ({complaint}): see \"{program} ps\"")
             }
         }
