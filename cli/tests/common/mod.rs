@@ -44,6 +44,12 @@ impl Switch {
         switch
     }
 
+    /// The same, whose programs are started by way of another, as "nsenter ... --".
+    pub fn by_way_of(mut self, words: &[String]) -> Self {
+        self.user.splice(0..0, words.iter().cloned());
+        self
+    }
+
     pub fn run_dir(&self) -> PathBuf {
         self.dir.path().join("run")
     }
