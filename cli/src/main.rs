@@ -5,21 +5,16 @@ mod args;
 mod commands;
 mod config;
 mod daemon;
+mod errors;
 mod plan;
 mod print;
 mod rundir;
 mod settings;
 mod state;
 
-use api::client::NoDaemon;
 use args::{Args, Verb};
 use clap::Parser;
 use std::process::ExitCode;
-
-/// Something failed.
-const FAILED: u8 = 1;
-/// No daemon runs. (2 is a usage error.)
-const NO_DAEMON: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -61,7 +56,7 @@ fn main() -> ExitCode {
         Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print::note(&format!("vswitch {name}: {}", format!("{error:#}").replace('\n', " ")));
-            ExitCode::from(if error.is::<NoDaemon>() { NO_DAEMON } else { FAILED })
+            ExitCode::from(errors::exit_code(&error))
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The command line's end of the control protocol.
 use super::types::{Answer, Request, VERSION, Verb};
+use crate::errors::{self, Problem};
 use crate::rundir::{self, RunDir};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use std::fmt;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -18,30 +18,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const RETRIES: usize = 8;
 /// Between two of them.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// No daemon runs: exit status 3.
-#[derive(Debug)]
-pub struct NoDaemon(String);
-
-impl fmt::Display for NoDaemon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NoDaemon {}
-
-/// The daemon closed the connection instead of answering.
-#[derive(Debug)]
-pub struct Closed(String);
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Closed {}
 
 /// A connection to the daemon.
 pub struct Client {
@@ -60,7 +36,7 @@ impl Client {
     /// The daemon of a run directory, if it runs.
     pub fn connect_to(dir: &RunDir) -> Result<Self> {
         if dir.is_ending() {
-            return Err(NoDaemon("vswitch was killed and is ending: \"vswitch up\" again, or attach something".into()).into());
+            bail!(Problem::DaemonEnding);
         }
         match UnixStream::connect(dir.socket()) {
             Ok(stream) => {
@@ -71,16 +47,12 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 let system = Path::new(rundir::SYSTEM);
                 let user = user_name();
-                Err(NoDaemon(if dir.path() != system && RunDir::at(system.into()).is_locked() {
-                    format!(
-                        "no vswitch runs for {user}, one runs for root: \"sudo vswitch show\", or start yours with \"vswitch up\""
-                    )
-                } else {
-                    format!("no vswitch runs for {user} (no {}): \"vswitch up\", or attach something", dir.socket().display())
-                })
-                .into())
+                if dir.path() != system && RunDir::at(system.into()).is_locked() {
+                    bail!(Problem::DaemonOfRoot { user });
+                }
+                bail!(Problem::NoDaemon { user, socket: dir.socket() })
             }
-            Err(error) => bail!("cannot reach the daemon at {} ({error}): run as the user who started it", dir.socket().display()),
+            Err(error) => bail!(Problem::Unreachable { socket: dir.socket(), error }),
         }
     }
 
@@ -91,7 +63,7 @@ impl Client {
         for _ in 0..RETRIES {
             match self.send(&line, fds).and_then(|()| self.answer()) {
                 // A daemon that is restarted answers what it has read; the first request on a connection it may not have read.
-                Err(error) if error.is::<Closed>() && !self.answered => {
+                Err(error) if errors::is_closed(&error) && !self.answered => {
                     std::thread::sleep(RETRY_PAUSE);
                     *self = Self::connect_to(&self.dir)?;
                 }
@@ -156,16 +128,12 @@ impl Client {
 
     fn closed(&self) -> anyhow::Error {
         let log = self.dir.log();
-        if self.dir.is_locked() && !self.dir.is_ending() {
-            Closed(format!("the daemon closed the connection: see {}", log.display())).into()
-        } else {
-            self.ended().into()
-        }
+        if self.dir.is_locked() && !self.dir.is_ending() { Problem::Closed { log }.into() } else { self.ended().into() }
     }
 
     /// What to say when the daemon ended in the middle of something.
-    pub fn ended(&self) -> NoDaemon {
-        NoDaemon(format!("vswitch has just ended, see {}: \"vswitch up\", or attach something", self.dir.log().display()))
+    pub fn ended(&self) -> Problem {
+        Problem::DaemonEnded { log: self.dir.log() }
     }
 
     /// All pages of a list.

@@ -1,13 +1,13 @@
 //! `apply`: makes what runs as a file has it. Each change takes the road of the command that makes it by hand; containers are attached by
 //! processes of their own, for entering a namespace is for good. And `show --config`, which writes such a file.
 use super::{show, up};
-use crate::api::client::{Client, NoDaemon};
+use crate::api::client::Client;
 use crate::api::types::Verb;
 use crate::args::{Apply, Up};
 use crate::config::{self, Config, FILE_OCTETS, Running, Wanted};
 use crate::daemon::network::Network;
 use crate::plan::{self, Change, Options, Plan};
-use crate::print;
+use crate::{errors, print};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -77,7 +77,7 @@ pub fn is_missing(error: &NetnsError) -> bool {
 fn running() -> Result<Option<Running>> {
     match Client::connect().and_then(|mut client| ask(&mut client)) {
         Ok(running) => Ok(Some(running)),
-        Err(error) if error.is::<NoDaemon>() => Ok(None),
+        Err(error) if errors::is_no_daemon(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

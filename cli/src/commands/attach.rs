@@ -1,10 +1,10 @@
 //! `attach`: plugs a namespace in. What needs rights is done here, in the namespace, by the user who asks; the daemon is given fds.
 use super::engine::Engine;
 use super::{show, up};
-use crate::api::client::{Client, NoDaemon};
+use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
-use crate::print;
+use crate::{errors, print};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -79,7 +79,7 @@ pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attache
 fn ask_for_lease(wanted: &Reserve) -> Result<(Client, Lease)> {
     let mut client = connect()?;
     match client.ask(Verb::Attach(wanted.clone()), &[]) {
-        Err(error) if error.is::<NoDaemon>() => {
+        Err(error) if errors::is_no_daemon(&error) => {
             client = connect()?;
             let lease = client.ask(Verb::Attach(wanted.clone()), &[])?;
             Ok((client, lease))
@@ -91,7 +91,7 @@ fn ask_for_lease(wanted: &Reserve) -> Result<(Client, Lease)> {
 /// The daemon; it is started when none runs.
 fn connect() -> Result<Client> {
     match Client::connect() {
-        Err(error) if error.is::<NoDaemon>() => {
+        Err(error) if errors::is_no_daemon(&error) => {
             // Two attaches at once: one of them starts it.
             up::start(&Up::default()).or_else(|error| Client::connect().map(drop).map_err(|_| error))?;
             let mut client = Client::connect()?;

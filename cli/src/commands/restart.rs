@@ -1,9 +1,9 @@
 //! `restart`: starts a new daemon, which takes everything over from the running one. What is attached keeps its interface and its
 //! connections; frames wait in the kernel meanwhile. If the new one does not come up, the old one goes on.
 use super::{show, up};
-use crate::api::client::{Client, Closed, NoDaemon};
+use crate::api::client::Client;
 use crate::api::types::Verb;
-use crate::print;
+use crate::{errors, print};
 use anyhow::{Result, bail};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ pub fn run() -> Result<()> {
     let new = up::Starting::new(&["--take-over".into()], OwnedFd::from(ours).into())?;
     if let Err(error) = client.ask::<()>(Verb::HandOver, &[theirs.as_fd()]) {
         // Killed in the middle of it? Then the new one goes on alone, with what it was given.
-        let closed = error.is::<Closed>() || error.is::<NoDaemon>();
+        let closed = errors::is_closed(&error) || errors::is_no_daemon(&error);
         let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
         if !closed || poll(&mut fds, END).unwrap_or(0) == 0 {
             new.kill();

@@ -1,4 +1,5 @@
 //! The one network: its subnet, its gateway, and who has which address.
+use crate::errors::Problem;
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -85,10 +86,10 @@ impl Network {
     pub fn check(&self, address: Ipv4Addr) -> Result<()> {
         let range = Range(self, Some(self.config.address));
         if address == self.config.address {
-            bail!("--ip {address} is the gateway's: choose {range}");
+            bail!(Problem::IpOfGateway { ip: address, range: range.to_string() });
         }
         if !self.is_host(address) {
-            bail!("--ip {address} is outside network {self}: choose {range}, or \"vswitch up --subnet\"");
+            bail!(Problem::IpOutside { ip: address, network: self.to_string(), range: range.to_string() });
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! *ready*. One that its command line abandons before it is ready is forgotten.
 use super::network::Network;
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
+use crate::errors::Problem;
 use crate::settings;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -74,8 +75,8 @@ impl Registry {
     pub fn attached(&self, name: &str) -> Result<(&Container, PortId)> {
         let container = self.get(name).and_then(|container| Some((container, container.port?)));
         container.with_context(|| match self.len() {
-            0 => format!("nothing is attached as \"{name}\": \"vswitch attach\" first"),
-            _ => format!("nothing is attached as \"{name}\": \"vswitch show\" lists what is"),
+            0 => Problem::NothingAttached { name: name.into() },
+            _ => Problem::NotAttached { name: name.into() },
         })
     }
 
@@ -102,13 +103,13 @@ impl Registry {
         let namespace = NsSpec::parse(&wanted.namespace)?;
         let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
-            bail!("--mtu {} cannot be set: choose {MTU_MIN} to {MTU_MAX}", wanted.mtu);
+            bail!(Problem::Mtu { mtu: wanted.mtu });
         }
         if let Some(other) = self.by_ns(wanted.ns) {
-            bail!("this namespace is already attached as {}: \"vswitch detach {}\" first", at(other), other.name);
+            bail!(Problem::NamespaceAttached { at: at(other), other: other.name.clone() });
         }
         if let Some(other) = self.get(&name) {
-            bail!("the name is taken by {}: pass --name, or \"vswitch detach {}\" first", at(other), other.name);
+            bail!(Problem::NameTaken { at: at(other), other: other.name.clone() });
         }
         let ip = self.address(wanted.ip)?;
         let mac = match &wanted.mac {
@@ -117,10 +118,10 @@ impl Registry {
         };
         let gateway = self.network.gateway();
         if mac == gateway.mac {
-            bail!("--mac {mac} is the gateway's: choose another");
+            bail!(Problem::MacOfGateway { mac });
         }
         if let Some(other) = self.containers.values().find(|other| other.mac == mac) {
-            bail!("--mac {mac} is taken by {}: choose another", at(other));
+            bail!(Problem::MacTaken { mac, at: at(other) });
         }
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &wanted.settings)?;
@@ -170,7 +171,7 @@ impl Registry {
         };
         self.network.check(ip)?;
         if let Some(other) = self.containers.values().find(|other| other.ip == ip) {
-            bail!("--ip {ip} is taken by {}: choose another, or leave it out", at(other));
+            bail!(Problem::IpTaken { ip, at: at(other) });
         }
         Ok(ip)
     }
@@ -257,7 +258,7 @@ pub fn check_name(name: &str) -> Result<()> {
         );
     }
     if RESERVED.contains(&name) {
-        bail!("\"{name}\" means the {name} itself: pass another --name");
+        bail!(Problem::NameReserved { name: name.into() });
     }
     Ok(())
 }
