@@ -263,3 +263,31 @@ fn without_root() {
     assert!(!output.status.success() && error.contains("this vswitch belongs to uid 4242: start yours"), "{error}");
     switch.ok(&["down"]);
 }
+
+/// As many containers as root's journey has, of an ordinary user: each reached by ping, two joined by a TCP stream.
+#[test]
+fn sixty_four_containers_without_root() {
+    let Some(()) = privileged() else { return };
+    let Some(switch) = rootless() else { return };
+    let holders: Vec<Background> = (0..64).map(|_| holder(&switch)).collect();
+    let kinds = ["tap", "veth"];
+    let addresses: Vec<String> =
+        holders.iter().enumerate().map(|(n, holder)| switch.attach(&[&holder.pid(), "--type", kinds[n % 2]])).collect();
+    let inside = |holder: &Background, command: &[&str]| {
+        let enter = ["-t", &holder.pid(), "-U", "-n", "--preserve-credentials"].map(String::from);
+        let words: Vec<&str> = enter.iter().map(String::as_str).chain(command.iter().copied()).collect();
+        switch.program("nsenter", &words)
+    };
+    for to in &addresses[1..] {
+        let output = inside(&holders[0], &["ping", "-c1", "-W2", to]).output().unwrap();
+        assert!(output.status.success(), "{to}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    let _server = Background::start(inside(&holders[63], &["iperf3", "-s", "-1"]).stdout(Stdio::null()));
+    let listens =
+        || inside(&holders[63], &["ss", "-ltn"]).output().is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(":5201"));
+    wait_for("iperf3 listens", listens);
+    let output = inside(&holders[0], &["iperf3", "-c", &addresses[63], "-t", "1", "-C", "cubic", "-J"]).output().unwrap();
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["end"]["sum_received"]["bytes"].as_u64().unwrap_or(0) > 1 << 20, "{result}");
+    switch.assert_balanced();
+}
