@@ -125,16 +125,15 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     }
     settings.extend_from_slice(&args.set);
     let spec = namespace.spec().clone().absolute()?;
-    let started = match &spec {
-        NsSpec::Pid(pid) => {
-            Some(process::start_time(*pid).with_context(|| format!("process {pid} has just ended: give one that runs"))?)
-        }
-        NsSpec::Name(_) | NsSpec::Path(_) => None,
+    let reach = reach(namespace.spec())?;
+    let started = match reach {
+        Reach::Process { start, .. } => Some(start),
+        Reach::Path(_) => None,
     };
     Ok(Reserve {
         name: args.name.clone(),
         ns: NsId { dev: id.dev, ino: id.ino },
-        reach: Some(reach(namespace.spec())?),
+        reach: Some(reach),
         namespace: spec.to_string(),
         started,
         kind: args.kind,

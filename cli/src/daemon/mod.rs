@@ -81,7 +81,6 @@ struct Leaving {
 /// What does not change.
 struct Facts {
     dir: RunDir,
-    socket: PathBuf,
     owner: u32,
     uid: u32,
     started: Instant,
@@ -203,7 +202,6 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     })?;
     let facts = Facts {
         dir: dir.clone(),
-        socket: dir.socket(),
         owner,
         uid: report.identity.uid,
         started: beginning.started,

@@ -279,7 +279,7 @@ impl Daemon {
             pid: std::process::id(),
             owner: self.facts.owner,
             uid: self.facts.uid,
-            socket: self.facts.socket.clone(),
+            socket: self.facts.dir.socket(),
             network: network.to_string(),
             subnet: network.subnet(),
             gateway: network.gateway().address,
