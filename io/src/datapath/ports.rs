@@ -21,7 +21,8 @@ impl Datapath {
         Ok(id)
     }
 
-    /// Plugs a port in that another process had, under its number and with its counters.
+    /// Plugs a port in that another process had, under its number. Its counters come with
+    /// [`Datapath::adopt`].
     ///
     /// # Errors
     /// See [`Switch::add_port_at`]; the port is given back.
