@@ -72,6 +72,38 @@ drop_reasons! {
     NoBuffer = "no-buffer", "no free frame buffer";
     /// Gateway: malformed ARP, IPv4 or ICMP.
     GatewayMalformed = "gateway-malformed", "malformed packet to the gateway";
+    /// Gateway: an IP packet or layer 4 header that contradicts itself.
+    PacketMalformed = "packet-malformed", "IP packet with a wrong checksum, length, offset or header";
+    /// Gateway: a source route, or an IPv6 routing header with segments left.
+    SourceRoute = "source-route", "packet chooses its own way (source route, routing header): not routed";
+    /// Gateway: an address that no router forwards (RFC 1812 5.3.7).
+    Martian = "martian", "source or destination that is never routed (loopback, link-local, multicast, reserved)";
+    /// Gateway: a source address that is another container's or outside the network.
+    SourceSpoof = "source-spoof", "source address is another container's, or not in the network";
+    /// Gateway: no hop left (TTL, hop limit).
+    HopLimit = "hop-limit", "no hop left: traceroute, or a loop";
+    /// Gateway: too large for the way out, and not to be cut (DF, IPv6).
+    TooBig = "too-big", "larger than the next link's MTU and not to be fragmented: its sender was told";
+    /// NAT: nothing inside waits for it, and no port is published there.
+    Unsolicited = "unsolicited", "from outside, neither a reply nor to a published port";
+    /// NAT: from outside, to a published port, from a client that the rule does not admit.
+    PublishFrom = "publish-from", "client is not in the published port's --from";
+    /// NAT: the table of sessions is full of ones in use.
+    NatFull = "nat-full", "table of sessions is full of established ones";
+    /// NAT: the container has as many sessions or ports as it may.
+    NatQuota = "nat-quota", "container has as many sessions or ports as one may have";
+    /// NAT: no external port is free for it.
+    NatPorts = "nat-ports", "no external port is free for this destination";
+    /// NAT: no session, and nothing that could begin one.
+    NatState = "nat-state", "belongs to no session and cannot begin one (RST, FIN, echo reply, error)";
+    /// NAT: outside the TCP window, with strict checking.
+    TcpWindow = "tcp-window", "TCP segment outside its window (strict checking is on)";
+    /// Gateway: a fragment whose datagram is unknown, overlaps another or waits in vain.
+    Fragment = "fragment", "fragment without its first, overlapping, or too many";
+    /// Gateway: the next hop does not answer ARP or neighbour solicitation.
+    NoNeighbour = "no-neighbour", "next hop does not answer ARP or neighbour solicitation";
+    /// Gateway: no uplink address, or no route to it.
+    NoRoute = "no-route", "no route there: the uplink has no gateway or no address of this family";
     /// Gateway: something that it does not serve.
     GatewayUnserved = "gateway-unserved", "the gateway serves no such protocol or destination (no uplink)";
 }

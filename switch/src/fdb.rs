@@ -301,7 +301,7 @@ impl Fdb {
     /// Gives memory of aged entries back: looks at `budget` entries and as many ports.
     pub fn expire(&mut self, now: Time, budget: u32) {
         for _ in 0..budget {
-            let looks = self.map.expire(self.next_class, self.ageing, now, budget, |_, _| {});
+            let looks = self.map.expire(self.next_class, self.ageing, now, budget, |_, _, _| {});
             if looks >= budget {
                 return;
             }

@@ -327,6 +327,17 @@ impl FrameBuf {
         self.len
     }
 
+    /// Makes the frame `len` octets long, shorter or longer (what is gained is undefined). `false`, and nothing changed, when the buffer
+    /// is too small.
+    #[must_use]
+    pub const fn set_len(&mut self, len: usize) -> bool {
+        let fits = self.start + len <= self.store.len();
+        if fits {
+            self.len = len;
+        }
+        fits
+    }
+
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

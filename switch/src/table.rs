@@ -109,6 +109,60 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         self.index.find(hash, |&slot| self.slots.get(slot as usize).is_some_and(|slot| slot.key == *key)).copied()
     }
 
+    /// The hash of `key` under this map's seed, for an index of the caller's own beside it.
+    #[inline]
+    #[must_use]
+    pub fn hash<Q: Hash>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// What [`AgedMap::hash`] hashes with, for use while the map is borrowed.
+    #[must_use]
+    pub const fn hasher(&self) -> &FixedState {
+        &self.hasher
+    }
+
+    /// Where an entry lies: good until it is removed.
+    #[inline]
+    #[must_use]
+    pub fn position(&self, key: &K) -> Option<u32> {
+        self.find(key)
+    }
+
+    /// The entry at a position that [`AgedMap::position`] gave; what was there last when it has been removed.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, position: u32) -> Option<(&K, &V, Time)> {
+        self.slots.get(position as usize).map(|slot| (&slot.key, &slot.value, slot.last_seen))
+    }
+
+    /// The same, value and stamp to be changed.
+    #[inline]
+    pub fn at_mut(&mut self, position: u32) -> Option<(&K, &mut V, &mut Time)> {
+        self.slots.get_mut(position as usize).map(|slot| (&slot.key, &mut slot.value, &mut slot.last_seen))
+    }
+
+    /// The class of the entry at a position, `None` when it has been removed.
+    #[must_use]
+    pub fn class_at(&self, position: u32) -> Option<u32> {
+        self.links.get(position as usize).filter(|link| link.live).map(|link| link.class)
+    }
+
+    /// Moves the entry at a position to the tail of another class; `false` where either does not exist.
+    pub fn set_class_at(&mut self, position: u32, class: u32, now: Time) -> bool {
+        let exists = (class as usize) < self.classes.len() && self.class_at(position).is_some();
+        if exists {
+            self.requeue(position, class, now);
+        }
+        exists
+    }
+
+    /// Takes the entry at a position out.
+    pub fn remove_at(&mut self, position: u32) -> Option<(K, V)> {
+        let key = self.slots.get(position as usize).filter(|_| self.class_at(position).is_some())?.key;
+        self.remove(&key).map(|value| (key, value))
+    }
+
     /// The value and when it was last seen.
     #[inline]
     #[must_use]
@@ -130,6 +184,14 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// # Errors
     /// Gives `value` back when the map is full or the class does not exist.
     pub fn insert(&mut self, key: K, value: V, class: u32, now: Time) -> Result<(), V> {
+        self.insert_at(key, value, class, now).map(drop)
+    }
+
+    /// The same, and says where it lies.
+    ///
+    /// # Errors
+    /// As [`AgedMap::insert`].
+    pub fn insert_at(&mut self, key: K, value: V, class: u32, now: Time) -> Result<u32, V> {
         if class as usize >= self.classes.len() {
             return Err(value);
         }
@@ -157,7 +219,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             slots.get(slot as usize).map_or(0, |slot| hasher.hash_one(slot.key))
         });
         self.link_tail(position, class);
-        Ok(())
+        Ok(position)
     }
 
     /// Takes an entry out.
@@ -201,8 +263,8 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     }
 
     /// Takes entries of `class` out that were not seen for longer than `ttl`; looks at `budget` entries at the most.
-    /// Says how many looks it needed: `budget` means that there may be more.
-    pub fn expire(&mut self, class: u32, ttl: Duration, now: Time, budget: u32, mut expired: impl FnMut(K, V)) -> u32 {
+    /// Says how many looks it needed: `budget` means that there may be more. `expired` is told where each lay.
+    pub fn expire(&mut self, class: u32, ttl: Duration, now: Time, budget: u32, mut expired: impl FnMut(u32, K, V)) -> u32 {
         for look in 0..budget {
             let head = self.classes.get(class as usize).map_or(NONE, |list| list.head);
             let (Some(slot), Some(link)) = (self.slots.get(head as usize), self.links.get(head as usize)) else {
@@ -211,7 +273,7 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
             if now.since(slot.last_seen) > ttl {
                 let (key, value) = (slot.key, slot.value);
                 self.remove(&key);
-                expired(key, value);
+                expired(head, key, value);
             } else if now.since(link.queued) > ttl {
                 self.requeue(head, class, now);
             } else {
@@ -329,9 +391,9 @@ mod tests {
         *map.get_mut(&0).unwrap().1 = Time::from_secs(200);
         assert_eq!(map.oldest(0, Time::from_secs(200)), Some((1, Time::from_secs(1))));
         let mut gone = std::vec::Vec::new();
-        map.expire(0, TTL, Time::from_secs(302), 100, |key, _| gone.push(key));
+        map.expire(0, TTL, Time::from_secs(302), 100, |_, key, _| gone.push(key));
         assert_eq!(gone, [1]);
-        map.expire(0, TTL, Time::from_secs(501), 100, |key, _| gone.push(key));
+        map.expire(0, TTL, Time::from_secs(501), 100, |_, key, _| gone.push(key));
         assert_eq!(gone, [1, 2, 3, 0]);
         assert!(map.is_empty());
     }
@@ -342,8 +404,8 @@ mod tests {
         for key in 0..100u64 {
             map.insert(key, (), 0, Time::ZERO).unwrap();
         }
-        assert_eq!(map.expire(0, TTL, Time::from_secs(400), 64, |_, ()| {}), 64);
-        assert_eq!(map.expire(0, TTL, Time::from_secs(400), 64, |_, ()| {}), 36);
+        assert_eq!(map.expire(0, TTL, Time::from_secs(400), 64, |_, _, ()| {}), 64);
+        assert_eq!(map.expire(0, TTL, Time::from_secs(400), 64, |_, _, ()| {}), 36);
     }
 
     proptest! {
