@@ -14,8 +14,21 @@
 #[cfg(test)]
 extern crate std;
 
+extern crate alloc;
+
 pub mod checksum;
+pub mod flow;
+pub mod forward;
 pub mod gateway;
+pub mod icmp_error;
+pub mod mapping;
+pub mod nat;
 pub mod offload;
+pub mod packet;
+pub mod ports;
+pub mod session;
+pub mod station;
+pub mod tcp_state;
+pub mod timeouts;
 
 pub use gateway::{Gateway, GatewayConfig, Routed};

@@ -1,0 +1,324 @@
+//! Who is inside: a *station* is a container with its hardware address, its IP addresses and its limits.
+//!
+//! Theory. The daemon enters each container under its port's number, which is the *owner* of what comes through that port. A source
+//! address that is another station's is spoofed; one that is nobody's and in the subnet belongs to whoever used it first (a container
+//! may have further addresses), which is *learned*, bounded and aged. So nobody takes over an address that the daemon gave away.
+//!
+//! A station that goes, or gets other addresses, begins another *generation*: sessions remember theirs, and what is of an older one is
+//! dead at once, whoever finds it (N66), without a walk over the table.
+use crate::flow::Address;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use vswitch_switch::{AgedMap, Time, UnicastMac};
+
+/// Learned addresses at the most.
+pub const LEARNED: u32 = 4_096;
+/// How long a learned address is kept after its last packet.
+pub const LEARNED_AGE: Duration = Duration::from_secs(600);
+/// Sessions of one station at the most, those that are over not counted.
+pub const SESSIONS: u32 = 65_536;
+/// External ports of one station at the most, of UDP and ICMP together.
+pub const PORTS: u32 = 16_384;
+
+/// What one container may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// See [`SESSIONS`].
+    pub sessions: u32,
+    /// See [`PORTS`].
+    pub ports: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: SESSIONS, ports: PORTS }
+    }
+}
+
+/// A container, as the gateway knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Station {
+    /// Its hardware address.
+    pub mac: UnicastMac,
+    /// Its IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// The MTU of its interface, octets of layer 3.
+    pub mtu: u16,
+    /// What it may have.
+    pub limits: Limits,
+}
+
+/// Whose something is, and since when: good as long as that station has not gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The port's number.
+    pub port: u16,
+    /// See the module's theory.
+    pub generation: u16,
+}
+
+/// A place for one port's station, and what it has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    station: Option<Station>,
+    generation: u16,
+    sessions: u32,
+    ports: u32,
+}
+
+/// Where a packet to an inside address goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Hardware address.
+    pub mac: UnicastMac,
+    /// MTU.
+    pub mtu: u16,
+    /// Whose it is.
+    pub owner: u16,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Stations {
+    slots: Vec<Slot>,
+    by_address: HashMap<IpAddr, u16, FixedState>,
+    learned: AgedMap<u128, (UnicastMac, u16)>,
+}
+
+/// One number for either family: a v4 address never equals a v6 one that a router forwards.
+fn key<A: Address>(address: A) -> u128 {
+    if A::IS_V6 { address.bits() } else { address.bits() | 0xffff << 32 }
+}
+
+impl Stations {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
+            learned: AgedMap::new(LEARNED, 1, seed),
+        }
+    }
+
+    /// Enters a station under its port's number, or changes it. With other addresses it is another one: its sessions are dead.
+    pub fn set(&mut self, port: u16, station: Station) {
+        let index = usize::from(port);
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        let before = self.station(port).copied();
+        if before.is_some_and(|before| (before.mac, before.v4, before.v6) != (station.mac, station.v4, station.v6)) {
+            self.remove(port);
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.station = Some(station);
+        }
+        for address in [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)].into_iter().flatten() {
+            self.by_address.insert(address, port);
+            // Whoever used it before it was given away uses it no longer.
+            match address {
+                IpAddr::V4(address) => self.learned.remove(&key(address)),
+                IpAddr::V6(address) => self.learned.remove(&key(address)),
+            };
+        }
+    }
+
+    /// Forgets a station: what it had is dead.
+    pub fn remove(&mut self, port: u16) {
+        let Some(slot) = self.slots.get_mut(usize::from(port)) else { return };
+        let station = slot.station.take();
+        *slot = Slot { station: None, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
+        for address in station.into_iter().flat_map(|station| [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)]).flatten() {
+            if self.by_address.get(&address) == Some(&port) {
+                self.by_address.remove(&address);
+            }
+        }
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            let mut dead = Vec::new();
+            cursor = self.learned.page(at, 1_024, |key, (_, owner), _| {
+                if *owner == port {
+                    dead.push(*key);
+                }
+            });
+            for key in dead {
+                self.learned.remove(&key);
+            }
+        }
+    }
+
+    /// Makes all that a station has dead, and leaves the station.
+    pub fn flush(&mut self, port: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(port)) {
+            *slot = Slot { station: slot.station, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
+        }
+    }
+
+    /// A port's station.
+    #[must_use]
+    pub fn station(&self, port: u16) -> Option<&Station> {
+        self.slots.get(usize::from(port))?.station.as_ref()
+    }
+
+    /// Each port with its station.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Station)> {
+        (0..).zip(&self.slots).filter_map(|(port, slot)| Some((port, slot.station.as_ref()?)))
+    }
+
+    /// The owner of what comes from a port now.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, port: u16) -> Owner {
+        Owner { port, generation: self.slots.get(usize::from(port)).map_or(0, |slot| slot.generation) }
+    }
+
+    /// Whether a station of that generation is still there.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, owner: Owner) -> bool {
+        self.owner(owner.port) == owner
+    }
+
+    /// Sessions and external ports that a port has.
+    #[must_use]
+    pub fn usage(&self, port: u16) -> (u32, u32) {
+        self.slots.get(usize::from(port)).map_or((0, 0), |slot| (slot.sessions, slot.ports))
+    }
+
+    fn limits(&self, port: u16) -> Limits {
+        self.station(port).map_or_else(Limits::default, |station| station.limits)
+    }
+
+    pub(crate) fn may_have_session(&self, port: u16) -> bool {
+        self.usage(port).0 < self.limits(port).sessions
+    }
+
+    pub(crate) fn may_have_port(&self, port: u16) -> bool {
+        self.usage(port).1 < self.limits(port).ports
+    }
+
+    fn current(&mut self, owner: Owner) -> Option<&mut Slot> {
+        if self.slots.len() <= usize::from(owner.port) && owner.generation == 0 {
+            self.slots.resize(usize::from(owner.port) + 1, Slot::default());
+        }
+        self.slots.get_mut(usize::from(owner.port)).filter(|slot| slot.generation == owner.generation)
+    }
+
+    pub(crate) fn count_session(&mut self, owner: Owner, by: i32) {
+        if let Some(slot) = self.current(owner) {
+            slot.sessions = slot.sessions.saturating_add_signed(by);
+        }
+    }
+
+    pub(crate) fn count_port(&mut self, owner: Owner, by: i32) {
+        if let Some(slot) = self.current(owner) {
+            slot.ports = slot.ports.saturating_add_signed(by);
+        }
+    }
+
+    /// Whether a packet from `port` with hardware address `mac` may have the source `address`, which is in the subnet: its own, or nobody's.
+    #[inline]
+    pub fn may_send<A: Address>(&mut self, port: u16, mac: UnicastMac, address: A, now: Time) -> bool {
+        if let Some(station) = self.station(port)
+            && [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)].contains(&Some(address.into()))
+        {
+            return true;
+        }
+        if self.by_address.contains_key(&address.into()) {
+            return false;
+        }
+        match self.learned.get_mut(&key(address)) {
+            Some(((known, owner), seen)) if *owner == port && *known == mac => {
+                *seen = now;
+                true
+            }
+            Some((_, seen)) if now.since(*seen) < LEARNED_AGE => false,
+            _ => self.learned.insert(key(address), (mac, port), 0, now).is_ok(),
+        }
+    }
+
+    /// The way to an inside address.
+    #[inline]
+    #[must_use]
+    pub fn way<A: Address>(&self, address: A) -> Option<Way> {
+        let owner = match self.by_address.get(&address.into()) {
+            Some(owner) => *owner,
+            None => {
+                let ((mac, owner), _) = self.learned.get(&key(address))?;
+                let mtu = self.station(*owner).map_or(u16::MAX, |station| station.mtu);
+                return Some(Way { mac: *mac, mtu, owner: *owner });
+            }
+        };
+        let station = self.station(owner)?;
+        Some(Way { mac: station.mac, mtu: station.mtu, owner })
+    }
+
+    /// Forgets what was learned long ago; looks at `budget` at the most.
+    pub fn tick(&mut self, now: Time, budget: u32) {
+        self.learned.expire(0, LEARNED_AGE, now, budget, |_, _, _| {});
+    }
+
+    /// Learned addresses with their hardware address, owner and age, for views.
+    pub fn learned(&self, now: Time, mut each: impl FnMut(IpAddr, UnicastMac, u16, Duration)) {
+        self.learned.page(0, LEARNED, |key, (mac, owner), seen| {
+            let address = if key >> 32 == 0xffff {
+                IpAddr::V4(Ipv4Addr::from_bits(*key as u32))
+            } else {
+                IpAddr::V6(Ipv6Addr::from_bits(*key))
+            };
+            each(address, *mac, *owner, now.since(seen));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn station(last: u8) -> Station {
+        let v4 = Ipv4Addr::new(10, 0, 0, last);
+        Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6: None, mtu: 1_500, limits: Limits::default() }
+    }
+
+    #[test]
+    fn an_address_given_away_is_nobody_elses() {
+        let mut stations = Stations::new(1);
+        let now = Time::from_secs(1);
+        stations.set(1, station(2));
+        let (own, other) = (Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 9));
+        let (mac, thief) = (station(2).mac, station(3).mac);
+        assert!(stations.may_send(1, mac, own, now));
+        assert!(!stations.may_send(2, thief, own, now));
+        assert!(stations.may_send(1, mac, other, now), "a further address of its own");
+        assert!(!stations.may_send(2, thief, other, now), "learned by another");
+        assert_eq!(stations.way(other), Some(Way { mac, mtu: 1_500, owner: 1 }));
+        stations.set(3, station(9));
+        assert_eq!(stations.way(other).unwrap().owner, 3);
+        assert!(!stations.may_send(1, mac, other, now));
+    }
+
+    #[test]
+    fn who_goes_or_gets_other_addresses_is_another_one() {
+        let mut stations = Stations::new(1);
+        stations.set(1, station(2));
+        let owner = stations.owner(1);
+        stations.count_session(owner, 1);
+        stations.set(1, Station { mtu: 1_400, ..station(2) });
+        assert!(stations.is_current(owner));
+        assert_eq!(stations.usage(1), (1, 0));
+        stations.set(1, station(4));
+        assert!(!stations.is_current(owner));
+        assert_eq!(stations.way(Ipv4Addr::new(10, 0, 0, 2)), None);
+        stations.count_session(owner, -1);
+        assert_eq!(stations.usage(1), (0, 0), "what is dead is counted nowhere");
+        let owner = stations.owner(1);
+        stations.remove(1);
+        assert!(!stations.is_current(owner) && stations.way(Ipv4Addr::new(10, 0, 0, 4)).is_none());
+    }
+}
