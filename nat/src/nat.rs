@@ -111,7 +111,7 @@ impl Default for NatConfig {
 }
 
 impl NatConfig {
-    const fn mapping<A: Address>(&self, number: u8) -> Option<MappingMode> {
+    const fn mapping(&self, number: u8) -> Option<MappingMode> {
         match number {
             protocol::TCP => Some(self.tcp),
             protocol::UDP | protocol::UDP_LITE => Some(self.udp),
@@ -253,7 +253,7 @@ impl Nat {
         now: Time,
     ) -> Result<Translated, DropReason> {
         if p.transport() == Transport::Error {
-            return self.error_outbound(stations, p, port, now);
+            return self.error_outbound(stations, p, port);
         }
         let tuple = *p.tuple();
         if let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Original, now) {
@@ -282,7 +282,7 @@ impl Nat {
     #[inline]
     pub fn inbound<A: Family>(&mut self, stations: &mut Stations, p: &mut Packet<A>, now: Time) -> Result<Translated, DropReason> {
         if p.transport() == Transport::Error {
-            return self.error_inbound(stations, p, now);
+            return self.error_inbound(stations, p);
         }
         let tuple = *p.tuple();
         if let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Reply, now) {

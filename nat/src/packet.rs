@@ -18,7 +18,6 @@ use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, Ipv6H
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
 mod read;
-pub(crate) use read::refuse_source_route;
 pub use read::{IpRead, Readable};
 use read::{L4, find_option};
 

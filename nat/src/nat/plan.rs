@@ -40,7 +40,7 @@ impl Nat {
         port: u16,
         now: Time,
     ) -> Result<Plan<A>, DropReason> {
-        let mode = self.config.mapping::<A>(tuple.protocol);
+        let mode = self.config.mapping(tuple.protocol);
         let owner = stations.owner(port);
         let (external, is_mapped) = match mode {
             Some(MappingMode::EndpointIndependent) => (self.map_endpoint(stations, tuple.source(), owner, now)?, true),
