@@ -238,33 +238,53 @@ fn holder(file: &File) -> Option<(i32, u64)> {
     Some((pid.parse().ok()?, start.parse().ok()?))
 }
 
-/// The holder, if it is there.
-fn pidfd_of_holder(lock: &File) -> Option<(i32, OwnedFd)> {
-    let (pid, start) = holder(lock)?;
-    let pidfd = process::pidfd_open(pid).ok()?;
-    (process::start_time(pid).ok()? == start).then_some((pid, pidfd))
+/// A daemon's process, which may come to an end meanwhile.
+pub struct Other {
+    pid: i32,
+    pidfd: OwnedFd,
 }
 
-/// The holder, if it was killed and the kernel is still closing its ports, 20 ms each, one after another. Lock and socket go last.
-fn ending(lock: &File) -> Option<OwnedFd> {
-    let (pid, pidfd) = pidfd_of_holder(lock)?;
-    // One that has exited has closed them all, though its parent may not know yet.
-    if !process::alive(&pidfd).ok()? {
-        return None;
+impl Other {
+    /// The one of this PID, if there is one.
+    pub fn of_pid(pid: i32) -> Option<Self> {
+        Some(Self { pid, pidfd: process::pidfd_open(pid).ok()? })
     }
-    // A process gives up its memory, and with it its command line, before its files.
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    // One that has ended but was not waited for has none either.
-    (command.is_empty() && process::alive(&pidfd).ok()?).then_some(pidfd)
+
+    /// The one that a lock file names, if it is there.
+    pub fn of_lock(lock: &File) -> Option<Self> {
+        let (pid, start) = holder(lock)?;
+        let other = Self::of_pid(pid)?;
+        (process::start_time(pid).ok()? == start).then_some(other)
+    }
+
+    /// Whether it has ended, or was killed and the kernel is still closing its ports, 20 ms each, one after another.
+    pub fn is_gone(&self) -> bool {
+        // A process gives up its memory, and with it its command line, before its files.
+        !process::alive(&self.pidfd).unwrap_or(true)
+            || std::fs::read(format!("/proc/{}/cmdline", self.pid)).map_or(true, |command| command.is_empty())
+    }
+
+    /// Waits for its end, for as long as one that was killed may take; says whether it came.
+    pub fn await_end(&self) -> bool {
+        let timeout = PollTimeout::try_from(PREDECESSOR).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// The holder, if it was killed and the kernel is still closing its ports. Lock and socket go last.
+fn ending(lock: &File) -> Option<Other> {
+    let other = Other::of_lock(lock)?;
+    // One that has exited has closed them all, though its parent may not know yet. It has no command line either.
+    let exited = |other: &Other| Some(!process::alive(&other.pidfd).ok()?);
+    (!exited(&other)? && other.is_gone() && !exited(&other)?).then_some(other)
 }
 
 /// Waits for the end of a daemon whose lock this was: until then the interfaces of its ports are in the way.
 fn await_predecessor(lock: &File) {
-    if let Some((pid, pidfd)) = pidfd_of_holder(lock)
-        && pid != std::process::id().cast_signed()
+    if let Some(other) = Other::of_lock(lock)
+        && other.pid != std::process::id().cast_signed()
     {
-        let timeout = PollTimeout::try_from(PREDECESSOR).unwrap_or(PollTimeout::MAX);
-        let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
+        other.await_end();
     }
 }
 

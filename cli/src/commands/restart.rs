@@ -1,17 +1,23 @@
 //! `restart`: starts a new daemon, which takes everything over from the running one. What is attached keeps its interface and its
 //! connections; frames wait in the kernel meanwhile. If the new one does not come up, the old one goes on.
-use super::{show, up};
+//!
+//! If the old one is killed amid that, the new one goes on with what it was given, and what it was not given is attached again, by the
+//! state file. If no daemon is left, everything is: then this is `restore`.
+use super::{restore, show, up};
 use crate::api::client::Client;
-use crate::api::types::Verb;
+use crate::api::types::{Info, Verb};
+use crate::rundir::{Other, RunDir};
+use crate::state::State;
 use crate::{errors, print};
-use anyhow::{Result, bail};
-use nix::poll::{PollFd, PollFlags, poll};
+use anyhow::{Context, Result, bail};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use vswitch_io::sys::process;
+use std::time::{Duration, Instant};
 
-/// How long a daemon that closed its connections may take to end, ms.
-const END: u16 = 30_000;
+/// How long a daemon that closed its connections may take to begin its end.
+const END: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 
 pub fn run() -> Result<()> {
     let mut client = Client::connect()?;
@@ -20,25 +26,74 @@ pub fn run() -> Result<()> {
     if own != old.owner {
         bail!("the daemon was started by uid {}: restart it as that user", old.owner);
     }
-    let running = process::pidfd_open(i32::try_from(old.pid)?)?;
+    let running = Other::of_pid(i32::try_from(old.pid)?).context("the daemon has just ended: \"vswitch up\"")?;
     let (theirs, ours) = UnixStream::pair()?;
     let new = up::Starting::new(&["--take-over".into()], OwnedFd::from(ours).into())?;
+    let mut left = None;
     if let Err(error) = client.ask::<()>(Verb::HandOver, &[theirs.as_fd()]) {
-        // Killed in the middle of it? Then the new one goes on alone, with what it was given.
-        let closed = errors::is_closed(&error) || errors::is_no_daemon(&error);
-        let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
-        if !closed || poll(&mut fds, END).unwrap_or(0) == 0 {
+        if !(errors::is_closed(&error) || errors::is_no_daemon(&error)) || !goes(&running) {
             new.kill();
-            bail!("{error:#}; pid {} goes on", old.pid);
+            match Client::connect().and_then(|mut client| show::info(&mut client)) {
+                Ok(info) => bail!("{error:#}; pid {} goes on", info.pid),
+                Err(_) => return Err(error),
+            }
         }
         print::note("the daemon that ran was killed meanwhile");
+        // Nobody else writes it now: the new daemon waits for the end of the channel, which is open here too.
+        left = State::read(&RunDir::of_user()).unwrap_or_else(|error| {
+            print::note(&format!("vswitch restart: {error:#}"));
+            None
+        });
     }
     drop(theirs);
-    let gap = new.wait()?;
-    let new = show::info(&mut Client::connect()?)?;
+    let gap = match new.wait() {
+        Ok(gap) => gap,
+        Err(error) => return start_again(&running, left, error),
+    };
+    let new = if let Some(state) = left { attach_the_rest(&running, state)? } else { show::info(&mut Client::connect()?)? };
     let gap = gap.parse::<f64>().map_or_else(|_| String::new(), |gap| format!(", no frame read for {:.1} ms", gap / 1e3));
     print::out(&format!(
         "vswitch restart: {} ({}) -> {} ({}), {} attached{gap}\n",
         old.version, old.pid, new.version, new.pid, new.containers
     ))
+}
+
+/// Whether a daemon that closed the connection has ended, or is about to.
+fn goes(daemon: &Other) -> bool {
+    let until = Instant::now() + END;
+    while !daemon.is_gone() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
+/// The new daemon did not come up. Unless the old one goes on, nobody is there.
+fn start_again(old: &Other, left: Option<State>, error: anyhow::Error) -> Result<()> {
+    if !goes(old) || !old.await_end() {
+        return Err(error);
+    }
+    let Some(state) = left.map_or_else(|| State::read(&RunDir::of_user()), |state| Ok(Some(state)))? else {
+        return Err(error);
+    };
+    print::note(&format!(
+        "the new daemon did not come up ({error:#}), the old one has ended: starting another, and attaching again"
+    ));
+    restore::restore(&state)
+}
+
+/// Attaches again what a daemon that was killed had and could not pass on.
+fn attach_the_rest(old: &Other, state: State) -> Result<Info> {
+    let given = show::containers(&mut Client::connect()?)?;
+    let is_given = |name: &str| given.iter().any(|container| container.name == name);
+    let rest: Vec<_> = state.containers.into_iter().filter(|container| !is_given(&container.name)).collect();
+    if !rest.is_empty() {
+        // Until then the interfaces of its ports are in the way.
+        old.await_end();
+        print::note(&format!("{} of its ports came with it, attaching {} again", given.len(), rest.len()));
+        restore::attach_again(&rest)?;
+    }
+    show::info(&mut Client::connect()?)
 }

@@ -3,7 +3,6 @@
 //! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
 use super::{apply, show};
 use crate::api::client::Client;
-use crate::config::Wanted;
 use crate::print;
 use crate::rundir::RunDir;
 use crate::state::{Container, State};
@@ -23,20 +22,28 @@ pub fn run() -> Result<()> {
     let Some(state) = State::read(&dir)? else {
         bail!("nothing is to be restored (no {}): \"vswitch up\", or attach something", dir.state().display());
     };
-    // Looked at before the new daemon writes a state of its own.
-    let containers: Vec<(Wanted, Option<String>)> =
-        state.containers.iter().map(|container| Ok((container.wanted()?, gone(container)?))).collect::<Result<_>>()?;
+    restore(&state)
+}
+
+/// Starts a daemon like the one that wrote `state`, and attaches again what that one had.
+pub fn restore(state: &State) -> Result<()> {
     apply::start(&state.network.options())?;
     let info = show::info(&mut Client::connect()?)?;
     print::out(&format!("vswitch up: network {}, gateway {}, pid {}\n", info.network, info.gateway, info.pid))?;
+    attach_again(&state.containers)
+}
+
+/// Attaches what still exists.
+pub fn attach_again(containers: &[Container]) -> Result<()> {
     let (mut restored, mut lost, mut failed) = (0, 0, 0);
-    for (wanted, gone) in &containers {
-        match gone {
+    for container in containers {
+        let wanted = container.wanted()?;
+        match gone(container)? {
             Some(why) => {
                 lost += 1;
                 print::out(&format!("{}: gone, {why}\n", wanted.name))?;
             }
-            None => match apply::attach_in_child(wanted) {
+            None => match apply::attach_in_child(&wanted) {
                 Ok(line) => {
                     restored += 1;
                     print::out(&line)?;

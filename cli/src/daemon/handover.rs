@@ -6,19 +6,22 @@
 //! 1. The old one sends `hello` (with listening socket and lock), a `container` each (with the port's fd and the watch's), `fdb` rows. It
 //!    still forwards. The new one builds all of it, reads no frame, and says `prepared`.
 //! 2. The old one stops reading, sends what waits, and says `commit` with what was counted. Frames wait in the kernel now.
-//! 3. The new one says `running`, waits for `go`, and reads. The old one says `go` and ends.
+//! 3. The new one says `running`, waits for `go`, reads, and says `reading`. The old one says `go` and ends.
 //!
-//! Both hold every fd meanwhile, so no interface notices. Whoever fails before `go` leaves the other one running: the old one goes on when
-//! the new one is gone, is late, or says nothing; it then says `abort` if it can. The new one ends at `abort`; when the old one is gone
-//! without a word after `commit`, nobody else is there, and it goes on.
+//! Both hold every fd meanwhile, so no interface notices. Whoever is killed leaves the other one running: the old one goes on when the new
+//! one is gone before `reading`, or is late before `go`; it then says `abort` if it can. The new one ends at `abort`; when the old one was
+//! killed after `hello`, nobody else is there, and it goes on with what it was given. What it was not given `vswitch restart` attaches
+//! again, by the state file, which the old one writes before it begins; so it does with everything where no daemon is left.
 use super::registry::{self, Container};
 use super::watches::Watches;
 use super::{Daemon, network::Network};
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
-use crate::{rundir, settings};
+use crate::rundir::{self, Other};
+use crate::settings;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -33,7 +36,7 @@ use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// How long each step of the other side may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Octets of a message at the most: the counters of 4,095 ports.
@@ -63,6 +66,7 @@ enum Message {
         pid: u32,
     },
     Go,
+    Reading,
     Abort {
         why: String,
     },
@@ -149,12 +153,16 @@ pub struct Channel {
     stream: UnixStream,
     inbox: Vec<u8>,
     fds: VecDeque<OwnedFd>,
+    /// The process at the other end, where that is known.
+    other: Option<Other>,
 }
 
 /// How a step failed, for what follows from it.
 enum Silence {
     /// The other side is gone.
     Gone,
+    /// It says nothing for [`PATIENCE`].
+    Late(std::io::Error),
     Failed(anyhow::Error),
 }
 
@@ -162,6 +170,7 @@ impl From<Silence> for anyhow::Error {
     fn from(silence: Silence) -> Self {
         match silence {
             Silence::Gone => anyhow!("the other daemon is gone: see the log"),
+            Silence::Late(error) => anyhow!("the other daemon says nothing for {} s ({error})", PATIENCE.as_secs()),
             Silence::Failed(error) => error,
         }
     }
@@ -173,7 +182,7 @@ impl Channel {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, inbox: Vec::new(), fds: VecDeque::new() })
+        Ok(Self { stream, inbox: Vec::new(), fds: VecDeque::new(), other: None })
     }
 
     fn send(&self, message: &Message, mut fds: &[BorrowedFd<'_>]) -> Result<()> {
@@ -207,15 +216,23 @@ impl Channel {
             }
             let mut chunk = vec![0; CHUNK];
             match scm::recv(&self.stream, &mut chunk, scm::MAX_FDS) {
-                Ok(received) if received.bytes == 0 => return Err(Silence::Gone),
+                Ok(received) if received.bytes == 0 => return Err(self.ended()),
                 Ok(received) => {
                     self.inbox.extend_from_slice(chunk.get(..received.bytes).unwrap_or_default());
                     self.fds.extend(received.fds);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(Silence::Gone),
-                Err(error) => return Err(failed(anyhow!("the other daemon says nothing for {} s ({error})", PATIENCE.as_secs()))),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(self.ended()),
+                Err(error) => return Err(Silence::Late(error)),
             }
+        }
+    }
+
+    /// What the channel's end means. Two daemons may not read the same ports: one that lives still does.
+    fn ended(&self) -> Silence {
+        match &self.other {
+            Some(other) if !other.is_gone() => Silence::Failed(anyhow!("the other daemon has left the hand-over: see the log")),
+            Some(_) | None => Silence::Gone,
         }
     }
 
@@ -247,6 +264,8 @@ impl Daemon {
     /// Hands everything over. Ok: the other one runs, and this one is to end.
     pub(super) fn hand_over(&mut self, fd: OwnedFd) -> Result<()> {
         let mut channel = Channel::new(fd)?;
+        // For who attaches again what is not passed on, should this process be killed meanwhile.
+        self.saver.finish(&self.registry);
         let result = self.offer(&mut channel);
         if let Err(error) = &result {
             channel.abort(error);
@@ -258,6 +277,7 @@ impl Daemon {
     }
 
     fn offer(&mut self, channel: &mut Channel) -> Result<()> {
+        checkpoint("old-asked");
         let stats = self.worker.stats()?;
         let gateway = self.registry.network.gateway();
         let hello = Hello {
@@ -272,6 +292,7 @@ impl Daemon {
             activated: self.facts.activated,
         };
         channel.send(&Message::Hello(hello), &[self.server.listener(), self.lock.as_fd()])?;
+        checkpoint("old-greeted");
         for (container, port) in self.registry.after(None) {
             let offload = stats.ports.iter().find(|(id, _)| *id == port).map_or(0, |(_, stats)| stats.offload);
             let (state, watch) = state(container, port, offload, &self.watches)?;
@@ -280,7 +301,9 @@ impl Daemon {
                 Ok(fd) => channel.send(&Message::Container(Box::new(state)), &[fd.as_fd(), watch.as_fd()])?,
                 Err(error) => bail!("cannot pass the port of {} on ({error}): try again", container.name),
             }
+            checkpoint("old-passing");
         }
+        checkpoint("old-passed");
         let mut cursor = Some(0);
         while let Some(at) = cursor {
             let (rows, next) = self.worker.fdb_page(at)?;
@@ -291,6 +314,7 @@ impl Daemon {
             cursor = next;
         }
         channel.send(&Message::End, &[])?;
+        checkpoint("old-sent");
         let Message::Prepared = channel.receive()? else { bail!(OUT_OF_STEP) };
         let (carried, ports) = self.worker.pause()?;
         checkpoint("old-paused");
@@ -306,8 +330,14 @@ impl Daemon {
         checkpoint("old-committed");
         let Message::Running { pid } = channel.receive()? else { bail!(OUT_OF_STEP) };
         channel.send(&Message::Go, &[])?;
-        // As long as the lock names us, nobody should find us ending. It says no more: it ends the channel, or is late.
-        let _ = channel.receive();
+        checkpoint("old-gone");
+        match channel.receive() {
+            // It may read already.
+            Err(Silence::Late(_)) => {}
+            message => {
+                let Message::Reading = message? else { bail!(OUT_OF_STEP) };
+            }
+        }
         self.left = Some(pid);
         Ok(())
     }
@@ -339,7 +369,7 @@ fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> R
 pub struct Taken {
     pub hello: Hello,
     pub listener: OwnedFd,
-    pub lock: OwnedFd,
+    pub lock: File,
 }
 
 /// The first step of the new daemon: what it needs before it gives up its rights.
@@ -349,6 +379,8 @@ pub fn greet(channel: &mut Channel) -> Result<Taken> {
         bail!("the running daemon hands over as version {}, not {VERSION}: \"vswitch down\", then up", hello.version);
     }
     let (listener, lock) = channel.two_fds()?;
+    let lock = File::from(lock);
+    channel.other = Other::of_lock(&lock);
     checkpoint("new-greeted");
     Ok(Taken { hello, listener, lock })
 }
@@ -363,7 +395,8 @@ impl Daemon {
     /// The other steps of the new daemon. Ok: it is the one that runs, and when it began to read after the old one stopped.
     pub(super) fn take_over(&mut self, channel: &mut Channel) -> Result<Duration> {
         let result = self.receive_all(channel).and_then(|()| {
-            channel.send(&Message::Prepared, &[])?;
+            // Should the old one be gone, nobody else is there: the next step tells.
+            let _ = channel.send(&Message::Prepared, &[]);
             checkpoint("new-prepared");
             self.commit(channel)
         });
@@ -375,7 +408,13 @@ impl Daemon {
 
     fn receive_all(&mut self, channel: &mut Channel) -> Result<()> {
         loop {
-            let message = channel.receive()?;
+            let message = match channel.receive() {
+                Err(Silence::Gone) => {
+                    tracing::warn!("the other daemon was killed amid the hand-over: {} were passed on", self.registry.len());
+                    return Ok(());
+                }
+                message => message?,
+            };
             if let Message::Container(state) = message {
                 let (port, watch) = channel.two_fds()?;
                 let name = state.name.clone();
@@ -457,7 +496,7 @@ impl Daemon {
         checkpoint("new-committed");
         // Before the old one ends: a lock that names a process that ends is taken for one that was killed.
         rundir::sign(&self.lock, &self.facts.signature)?;
-        // Should the old one be gone, nobody else is there: see below.
+        // As above.
         let _ = channel.send(&Message::Running { pid: std::process::id() }, &[]);
         match channel.receive() {
             Err(Silence::Gone) => {}
@@ -465,8 +504,12 @@ impl Daemon {
                 let Message::Go = message? else { bail!(OUT_OF_STEP) };
             }
         }
+        checkpoint("new-going");
         self.worker.resume()?;
-        Ok(stopped.elapsed())
+        let gap = stopped.elapsed();
+        let _ = channel.send(&Message::Reading, &[]);
+        checkpoint("new-reading");
+        Ok(gap)
     }
 }
 

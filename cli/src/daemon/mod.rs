@@ -165,7 +165,7 @@ impl Beginning {
             fdb,
             group_forward: hello.group_forward,
             listener: listener.into(),
-            lock: lock.into(),
+            lock,
             started,
             restarts: hello.restarts.saturating_add(1),
             activated: hello.activated,
@@ -326,6 +326,9 @@ impl Daemon {
             if self.left.is_none() {
                 self.saver.save(&self.registry, Instant::now());
             }
+        }
+        if let Some(leaving) = self.leaving.take() {
+            self.answer(leaving.id, Err(anyhow::anyhow!("the daemon was told to end meanwhile: \"vswitch up\" starts another")));
         }
         if self.left.is_none() {
             self.saver.finish(&self.registry);

@@ -107,6 +107,17 @@ impl Switch {
         std::fs::read_to_string(self.run_dir().join("lock")).ok()?.split_whitespace().next()?.parse().ok()
     }
 
+    /// The PIDs of its daemons: those that are not ending.
+    pub fn daemons(&self) -> Vec<i32> {
+        let dir = format!("VSWITCH_RUN_DIR={}", self.run_dir().display());
+        let has = |pid: i32, file: &str, word: &str| {
+            let words = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            words.split(|octet| *octet == 0).any(|octets| octets == word.as_bytes())
+        };
+        let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(|pid| has(*pid, "cmdline", "--foreground") && has(*pid, "environ", &dir)).collect()
+    }
+
     /// The names of what is attached.
     pub fn attached(&self) -> Vec<String> {
         let show = self.json(&["show"]);
