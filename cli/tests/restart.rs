@@ -113,6 +113,21 @@ fn restarts_beside_attach_and_detach() {
     switch.assert_balanced();
 }
 
+/// Whoever is connected and asks nothing keeps nobody waiting.
+#[test]
+fn idle_connections_do_not_delay_it() {
+    let Some(()) = privileged() else { return };
+    let switch = Switch::new();
+    switch.ok(&["up"]);
+    let mut idle: Vec<_> = (0..8).map(|_| switch.connect()).collect();
+    assert!(idle[0].ask(r#"{"version":1,"verb":"stats"}"#, &[]).starts_with(r#"{"ok""#));
+    let begun = std::time::Instant::now();
+    switch.ok(&["restart"]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(idle.iter_mut().all(common::Api::is_closed));
+    assert_eq!(switch.json(&["show"])["restarts"], 1);
+}
+
 /// Exactly one daemon, which forwards, watches and can be restarted.
 fn assert_works(switch: &Switch, a: &TestNs, b: TestNs, address: &str, step: &str) {
     let daemons = switch.daemons();

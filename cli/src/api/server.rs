@@ -46,6 +46,8 @@ struct Connection {
     closing: bool,
     patience: Option<Duration>,
     deadline: Option<Instant>,
+    /// Its last answer, or its begin.
+    since: Instant,
 }
 
 /// All connections.
@@ -130,6 +132,7 @@ impl Server {
             closing: false,
             patience: Some(PATIENCE),
             deadline: Some(now + PATIENCE),
+            since: now,
         });
     }
 
@@ -165,6 +168,7 @@ impl Server {
     pub fn answer(&mut self, id: ConnectionId, answer: &Answer, now: Instant) {
         if let Some(connection) = self.get(id) {
             connection.busy = false;
+            connection.since = now;
             connection.deadline = connection.patience.map(|patience| now + patience);
             connection.outbox.extend_from_slice(&line(answer));
             connection.write();
@@ -202,6 +206,18 @@ impl Server {
     /// Connections there are.
     pub fn len(&self) -> usize {
         self.slots.iter().flatten().count()
+    }
+
+    /// Connections that are in the middle of something, or were so within `pause`: their next request may be on its way.
+    pub fn active(&self, pause: Duration, now: Instant) -> impl Iterator<Item = ConnectionId> {
+        let is_idle = move |connection: &Connection| {
+            let Connection { busy, inbox, outbox, since, .. } = connection;
+            !busy && inbox.is_empty() && outbox.is_empty() && now.saturating_duration_since(*since) >= pause
+        };
+        self.slots.iter().enumerate().filter_map(move |(slot, connection)| {
+            let connection = connection.as_ref().filter(|connection| !is_idle(connection))?;
+            Some(ConnectionId { slot, serial: connection.serial })
+        })
     }
 
     /// When [`Server::sweep`] is due.

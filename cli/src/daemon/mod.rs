@@ -56,6 +56,10 @@ const FIRST_WATCH: usize = 1_024;
 const REQUESTS_PER_TURN: usize = 64;
 /// How long a restart waits for what is under way.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// Without a request for that long, a connection keeps no restart waiting.
+const IDLE: Duration = Duration::from_millis(500);
+/// Between two looks whether it may begin.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a detach waits for its port to be closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -338,9 +342,11 @@ impl Daemon {
 
     /// Hands over to the daemon that waits for it, once nothing is half done. Says whether connections wait that were not taken meanwhile.
     fn try_to_leave(&mut self) -> bool {
-        // Listeners wait for nothing: they connect again.
-        let is_idle = self.sessions.values().all(|session| matches!(session, Session::Listening(_)));
-        let is_quiet = is_idle && self.server.len() <= self.listeners() + 1;
+        let Some(asked) = self.leaving.as_ref().map(|leaving| leaving.id) else { return false };
+        // Listeners wait for nothing: they connect again. Nor do those that have asked nothing for a while.
+        let listens = |session: &Session| matches!(session, Session::Listening(_));
+        let waits = |id: &ConnectionId| *id != asked && !self.sessions.get(id).is_some_and(listens);
+        let is_quiet = self.sessions.values().all(listens) && !self.server.active(IDLE, Instant::now()).any(|id| waits(&id));
         let Some(leaving) = self.leaving.take_if(|leaving| is_quiet || leaving.until <= Instant::now()) else {
             return false;
         };
@@ -358,7 +364,7 @@ impl Daemon {
             Session::Detaching { until, .. } => Some(*until),
             Session::Attaching { .. } | Session::Mirroring { .. } | Session::Listening(_) => None,
         });
-        let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.until.min(Instant::now() + LOOK));
         let deadline = detaching.chain(self.server.deadline()).chain(leaving);
         let deadline = deadline.chain(self.lost_deadline()).chain(self.saver.deadline()).min()?;
         // Rounded up: epoll counts milliseconds.
