@@ -291,7 +291,7 @@ fn exec_in_what_was_attached() {
     let process = holder(&switch);
     switch.attach(&[&named.name, "--name", "named"]);
     switch.attach(&[&process.pid(), "--name", "process"]);
-    assert_eq!(row(&switch, "named")["reach"]["path"], format!("/run/netns/{}", named.name));
+    assert_eq!(row(&switch, "named")["reach"]["name"], named.name);
     for name in ["named", "process"] {
         assert!(inside(&switch, &["exec", name], "ip -o link").contains("eth0"), "{name}");
         // Its network alone: files are the host's.

@@ -11,15 +11,16 @@
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use vswitch_io::netns::NsSpec;
 
 /// Raised with every change that an older end would misread.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
 pub const REQUEST_FDS: usize = 2;
-/// Rows of a page at the most: a row is below 3 KB and a path of 4 KB, an answer below 2 MiB.
-pub const PAGE_ROWS: usize = 256;
+/// Rows of a page at the most: a row is below 3 KB and a path of 4 KB twice, an answer below 2 MiB.
+pub const PAGE_ROWS: usize = 128;
 
 /// A request as it is sent.
 #[derive(Serialize, Deserialize)]
@@ -118,10 +119,12 @@ pub struct NsId {
     pub ino: u64,
 }
 
-/// How a namespace is reached again: what `exec` enters.
+/// How a namespace is found again: what `exec` enters, `restore` attaches, and a list names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
+    /// An `ip netns` name.
+    Name(String),
     /// A namespace file.
     Path(PathBuf),
     /// A process; its start time, in clock ticks since boot, tells it from a later one of the same number.
@@ -133,17 +136,31 @@ pub enum Reach {
     },
 }
 
+impl Reach {
+    pub fn spec(&self) -> NsSpec {
+        match self {
+            Self::Name(name) => NsSpec::Name(name.clone()),
+            Self::Path(path) => NsSpec::Path(path.clone()),
+            Self::Process { pid, .. } => NsSpec::Pid(*pid),
+        }
+    }
+
+    /// When its process started, where it is one's.
+    pub const fn started(&self) -> Option<u64> {
+        match self {
+            Self::Process { start, .. } => Some(*start),
+            Self::Name(_) | Self::Path(_) => None,
+        }
+    }
+}
+
 /// What attach asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reserve {
     /// None: c1, c2, ... by the daemon.
     pub name: Option<String>,
     pub ns: NsId,
-    pub reach: Option<Reach>,
-    /// How to find the namespace again: `ns1`, `/path`, `pid:123`.
-    pub namespace: String,
-    /// When the process of a PID started (clock ticks since boot): another may have its number later.
-    pub started: Option<u64>,
+    pub reach: Reach,
     pub kind: Kind,
     pub ip: Option<Ipv4Addr>,
     pub mac: Option<String>,
@@ -255,8 +272,8 @@ pub struct Container {
     pub mtu: u16,
     /// Inode of its namespace.
     pub netns: u64,
-    pub reach: Option<Reach>,
-    /// How to find it: `ns1`, `/path`, `pid:123`.
+    pub reach: Reach,
+    /// The same as the command line has it: `ns1`, `/path`, `pid:123`.
     pub namespace: String,
     pub vlan: String,
     /// All that `set` can change, as it takes it.

@@ -9,10 +9,9 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use vswitch_io::link::{self, Addressing, IfName, LinkError, Netlink, TapOptions, VethOptions};
-use vswitch_io::netns::{self, NAME_DIRS, Namespace, NsSpec};
+use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_io::sys::process;
 use vswitch_switch::UnicastMac;
 
@@ -124,18 +123,10 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
         set("guard", "off".into());
     }
     settings.extend_from_slice(&args.set);
-    let spec = namespace.spec().clone().absolute()?;
-    let reach = reach(namespace.spec())?;
-    let started = match reach {
-        Reach::Process { start, .. } => Some(start),
-        Reach::Path(_) => None,
-    };
     Ok(Reserve {
         name: args.name.clone(),
         ns: NsId { dev: id.dev, ino: id.ino },
-        reach: Some(reach),
-        namespace: spec.to_string(),
-        started,
+        reach: reach(namespace.spec())?,
         kind: args.kind,
         ip: args.ip,
         mac: args.mac.map(|mac| mac.to_string()),
@@ -145,7 +136,7 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     })
 }
 
-/// How `exec` gets there.
+/// How others get there.
 fn reach(spec: &NsSpec) -> Result<Reach> {
     Ok(match spec {
         NsSpec::Pid(pid) => {
@@ -153,10 +144,7 @@ fn reach(spec: &NsSpec) -> Result<Reach> {
             Reach::Process { pid: *pid, start, run: false }
         }
         NsSpec::Path(path) => Reach::Path(std::path::absolute(path)?),
-        NsSpec::Name(name) => {
-            let paths = NAME_DIRS.map(|dir| Path::new(dir).join(name));
-            Reach::Path(paths.into_iter().find(|path| path.exists()).with_context(|| format!("{name} went away: make it again"))?)
-        }
+        NsSpec::Name(name) => Reach::Name(name.clone()),
     })
 }
 

@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;
-use vswitch_io::netns::{Namespace, NsId, NsSpec};
+use vswitch_io::netns::{Namespace, NsId};
 use vswitch_io::sys::process;
 
 /// Where a container is.
@@ -25,7 +25,6 @@ impl Place {
         let containers = super::show::containers(&mut Client::connect()?)?;
         let none = || anyhow!("nothing is attached as \"{name}\": \"vswitch show\" lists what is");
         let Container { reach, netns, .. } = containers.into_iter().find(|container| container.name == name).with_context(none)?;
-        let reach = reach.with_context(|| format!("nobody said how {name} is reached: attach it with this version"))?;
         Ok(Self { name: name.into(), reach, netns })
     }
 
@@ -35,11 +34,7 @@ impl Place {
 
     /// Moves this process into the container's network namespace, and where needed into the user namespace that owns it.
     pub fn enter_network(&self) -> Result<()> {
-        let spec = match &self.reach {
-            Reach::Path(path) => NsSpec::Path(path.clone()),
-            Reach::Process { pid, .. } => NsSpec::Pid(*pid),
-        };
-        let namespace = Namespace::open(&spec)?;
+        let namespace = Namespace::open(&self.reach.spec())?;
         // It is open now: its inode is no other's.
         if namespace.id().ino != self.netns {
             return Err(self.gone());
@@ -53,7 +48,7 @@ impl Place {
     pub fn enter(&self) -> Result<()> {
         match self.reach {
             Reach::Process { pid, start, run: true } => self.enter_process(pid, start),
-            Reach::Process { run: false, .. } | Reach::Path(_) => self.enter_network(),
+            Reach::Process { run: false, .. } | Reach::Name(_) | Reach::Path(_) => self.enter_network(),
         }
     }
 

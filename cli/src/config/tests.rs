@@ -208,7 +208,7 @@ fn what_is_written_is_read() {
             ifname: "eth0".into(),
             mtu: 1_500,
             netns: 1_000 + u64::from(host),
-            reach: None,
+            reach: crate::api::types::Reach::Path("/r".into()),
             namespace: format!("/run/\"odd\\{name}"),
             vlan: String::new(),
             settings: settings::describe(&port_config(mac, &settings).unwrap()),

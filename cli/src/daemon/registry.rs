@@ -17,8 +17,6 @@ use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
 const NAME_OCTETS: usize = 63;
-/// Octets of a path that is kept for `exec` at the most, so that a row of a list stays small.
-const REACH_OCTETS: usize = 1_024;
 /// Names that mean something else in commands.
 const RESERVED: [&str; 2] = ["switch", "gateway"];
 
@@ -27,11 +25,7 @@ const RESERVED: [&str; 2] = ["switch", "gateway"];
 pub struct Container {
     pub name: String,
     pub ns: NsId,
-    pub reach: Option<Reach>,
-    /// As the command line names the namespace.
-    pub namespace: NsSpec,
-    /// When its process started, where it is one's.
-    pub started: Option<u64>,
+    pub reach: Reach,
     pub kind: Kind,
     pub ip: Ipv4Addr,
     pub mac: UnicastMac,
@@ -100,7 +94,8 @@ impl Registry {
     pub fn reserve(&mut self, wanted: &Reserve) -> Result<Lease> {
         let name = wanted.name.clone().unwrap_or_else(|| self.free_name());
         check_name(&name)?;
-        let namespace = NsSpec::parse(&wanted.namespace)?;
+        // A name, path or number that can be one.
+        NsSpec::parse(&wanted.reach.spec().to_string())?;
         let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
             bail!(Problem::Mtu { mtu: wanted.mtu });
@@ -125,26 +120,10 @@ impl Registry {
         }
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &wanted.settings)?;
-        let (ns, started, kind, mtu) = (wanted.ns, wanted.started, wanted.kind, wanted.mtu);
-        let reach = wanted.reach.clone().filter(is_short);
+        let (ns, reach, kind, mtu) = (wanted.ns, wanted.reach.clone(), wanted.kind, wanted.mtu);
         let (watch, since) = (String::new(), SystemTime::now());
-        let container = Container {
-            name: name.clone(),
-            ns,
-            reach,
-            namespace,
-            started,
-            kind,
-            ip,
-            mac,
-            ifname,
-            mtu,
-            config,
-            port: None,
-            ready: false,
-            watch,
-            since,
-        };
+        let container =
+            Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false, watch, since };
         self.containers.insert(name.clone(), container);
         Ok(Lease {
             name,
@@ -218,7 +197,7 @@ impl Registry {
             mtu: container.mtu,
             netns: container.ns.ino,
             reach: container.reach.clone(),
-            namespace: container.namespace.to_string(),
+            namespace: container.reach.spec().to_string(),
             vlan: settings::vlans(&container.config.vlan),
             settings: settings::describe(&container.config),
         }
@@ -238,13 +217,6 @@ fn at(container: &Container) -> String {
     match container.port {
         Some(port) => format!("\"{}\" (port {port}, {})", container.name, container.ip),
         None => format!("\"{}\" ({}, being attached)", container.name, container.ip),
-    }
-}
-
-fn is_short(reach: &Reach) -> bool {
-    match reach {
-        Reach::Path(path) => path.as_os_str().len() <= REACH_OCTETS,
-        Reach::Process { .. } => true,
     }
 }
 
@@ -275,9 +247,7 @@ mod tests {
         Reserve {
             name: Some(name.into()),
             ns: NsId { dev: 4, ino },
-            reach: None,
-            namespace: format!("ns{ino}"),
-            started: None,
+            reach: Reach::Name(format!("ns{ino}")),
             kind: Kind::Tap,
             ip: None,
             mac: None,
@@ -337,9 +307,13 @@ mod tests {
         assert_eq!([given(1), given(2), given(3)], ["c1", "c2", "c3"]);
         registry.remove("c2").unwrap();
         let mut wanted = wanted("", 4);
-        (wanted.name, wanted.reach) = (None, Some(Reach::Path("/p".repeat(REACH_OCTETS).into())));
+        wanted.name = None;
+        for reach in [Reach::Path("/p".repeat(4_096).into()), Reach::Name("a\nb".into()), Reach::Name(String::new())] {
+            wanted.reach = reach;
+            registry.reserve(&wanted).unwrap_err();
+        }
+        wanted.reach = Reach::Path("/p".into());
         assert_eq!(registry.reserve(&wanted).unwrap().name, "c2");
-        assert_eq!(registry.get("c2").unwrap().reach, None, "too long to be listed");
     }
 
     #[test]

@@ -75,8 +75,8 @@ impl Saver {
 fn container(container: &Container) -> state::Container {
     state::Container {
         name: container.name.clone(),
-        namespace: container.namespace.to_string(),
-        started: container.started,
+        namespace: container.reach.spec().to_string(),
+        started: container.reach.started(),
         r#type: container.kind,
         ip: container.ip,
         mac: container.mac.to_string(),

@@ -76,7 +76,7 @@ fn attached(wanted: &Wanted, running: &Running) -> Container {
         ifname: wanted.ifname.clone(),
         mtu: wanted.mtu,
         netns: namespace.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap(),
-        reach: None,
+        reach: crate::api::types::Reach::Path("/r".into()),
         namespace,
         vlan: String::new(),
         settings: settings::describe(&port_config(mac, &wanted.settings).unwrap()),

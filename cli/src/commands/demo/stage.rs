@@ -222,8 +222,8 @@ impl Stage {
     fn pids(&self) -> Vec<Pid> {
         let containers = self.connect().and_then(|mut client| show::containers(&mut client)).unwrap_or_default();
         let pid = |container: &Container| match container.reach {
-            Some(Reach::Process { pid, .. }) => Some(Pid::from_raw(pid)),
-            Some(Reach::Path(_)) | None => None,
+            Reach::Process { pid, .. } => Some(Pid::from_raw(pid)),
+            Reach::Name(_) | Reach::Path(_) => None,
         };
         containers.iter().filter_map(pid).collect()
     }

@@ -226,7 +226,7 @@ fn go(args: &Run, network: &Network, channel: &Channel, attached: Option<&Attach
 fn plug_in(args: &Plug, pid: i32) -> Result<(Attached, NsId)> {
     let namespace = Namespace::open(&NsSpec::Pid(pid))?;
     let mut wanted = attach::reserve(args, &namespace)?;
-    if let Some(Reach::Process { run, .. }) = &mut wanted.reach {
+    if let Reach::Process { run, .. } = &mut wanted.reach {
         *run = true;
     }
     let ns = wanted.ns;
