@@ -2,17 +2,21 @@
 use std::time::Duration;
 use vswitch_switch::{DropCounts, PortId};
 
-/// Both sides of the law of accounting: `rx + generated + copied = tx + consumed + held + dropped`, in frames.
+/// Both sides of the law of accounting: `rx + from_uplink + generated + copied = tx + to_uplink + consumed + held + dropped`, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// Received from ports.
     pub rx: u64,
-    /// Made here: the gateway's answers, loop probes.
+    /// Received from the uplink.
+    pub from_uplink: u64,
+    /// Made here: the gateway's answers, requests and fragments, loop probes.
     pub generated: u64,
     /// Flood copies and segments beyond the first.
     pub copied: u64,
     /// Taken by an egress port's kernel.
     pub tx: u64,
+    /// Taken by the uplink's kernel.
+    pub to_uplink: u64,
     /// Taken by the gateway.
     pub consumed: u64,
     /// Queued now.
@@ -25,7 +29,8 @@ impl Accounts {
     /// Whether the law holds.
     #[must_use]
     pub const fn balanced(&self) -> bool {
-        self.rx + self.generated + self.copied == self.tx + self.consumed + self.held + self.dropped
+        self.rx + self.from_uplink + self.generated + self.copied
+            == self.tx + self.to_uplink + self.consumed + self.held + self.dropped
     }
 }
 
@@ -52,6 +57,8 @@ pub struct Carried {
     pub closed: PortCounters,
     /// The gateway's.
     pub gateway: PortCounters,
+    /// Of uplinks that are gone, what came from them and what went to them, in frames.
+    pub uplinks: (u64, u64),
     /// See [`Accounts`].
     pub generated: u64,
     /// See [`Accounts`].
@@ -63,7 +70,7 @@ pub struct Carried {
 /// A port as it is listed.
 #[derive(Clone, Debug)]
 pub struct PortStats {
-    /// `tap`, `veth`, `memory` or `gateway`.
+    /// `tap`, `veth`, `memory`, `gateway` or `uplink`.
     pub kind: &'static str,
     /// Layer 3 octets that a frame to it may have.
     pub mtu: u16,
@@ -84,7 +91,7 @@ pub struct PortStats {
 pub struct Stats {
     /// The law's terms.
     pub accounts: Accounts,
-    /// Ports, ascending.
+    /// Ports, ascending: the gateway's first, the uplink ([`PortId::UPLINK`]) last if there is one.
     pub ports: Vec<(PortId, PortStats)>,
     /// Drops by reason over all ports, closed ones included.
     pub drops: DropCounts,

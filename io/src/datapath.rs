@@ -1,7 +1,7 @@
 //! Switch, gateway and ports composed; no fd in sight. Start reading here, at [`Datapath::from_port`].
 //!
 //! A frame's way: `Port::receive -> Head::parse -> Switch::forward -> Port::send`, or to the gateway, whose answer goes back into
-//! `Switch::forward`. A flood sends the one buffer to each port in turn and copies nothing. A breath sends at most
+//! `Switch::forward`, and whose routed packets go to the uplink. Back: `uplink -> Gateway -> Switch::forward -> Port::send`. A flood sends the one buffer to each port in turn and copies nothing. A breath sends at most
 //! [`COPIES_PER_BREATH`] flood copies; a flood that is not through then waits in `floods`, first come, first served, and the next breath
 //! resumes it. Known unicast goes on meanwhile, from the same port too; only a port whose flood is of unknown unicast is not read, for its
 //! next frame to that station may know the way and overtake. Of floods that wait there are so few that buffers are left for the rest.
@@ -17,7 +17,7 @@ use crate::port::{MemoryPort, PacketSocket};
 use crate::sys::batch::{BATCH, Received};
 use std::collections::VecDeque;
 use std::io;
-use vswitch_nat::gateway::{Gateway, Routed};
+use vswitch_nat::gateway::{Gateway, Routed, Side};
 use vswitch_nat::offload;
 use vswitch_switch::frame::MAX_FRAME;
 use vswitch_switch::port::MAX_PORTS;
@@ -40,6 +40,8 @@ pub const COPIES_PER_BREATH: u32 = 128;
 pub const FRAMES_PER_TURN: usize = 64;
 /// Octets of one port in one breath.
 pub const BYTES_PER_TURN: usize = 1 << 20;
+/// Frames that waited in the gateway and go on in one breath.
+pub const OUTPUT_PER_BREATH: usize = 256;
 /// Octets of a loop probe.
 const PROBE_LEN: usize = 60;
 /// Where probes go: a locally administered group address that nobody joins.
@@ -74,7 +76,8 @@ struct Attached {
 pub struct Datapath {
     /// The decisions.
     pub switch: Switch,
-    gateway: Option<Gateway>,
+    /// What answers for itself and routes.
+    pub gateway: Option<Gateway>,
     gateway_counters: PortCounters,
     ports: Vec<Option<Box<Attached>>>,
     pool: FramePool,
@@ -91,6 +94,8 @@ pub struct Datapath {
     consumed: u64,
     /// Counters of ports that are gone.
     closed: PortCounters,
+    /// Of uplinks that are gone: frames from them and to them.
+    closed_uplinks: (u64, u64),
 }
 
 impl Datapath {
@@ -120,6 +125,7 @@ impl Datapath {
             copied: 0,
             consumed: 0,
             closed: PortCounters::default(),
+            closed_uplinks: (0, 0),
         }
     }
 
@@ -131,39 +137,87 @@ impl Datapath {
             Err(reason) => return self.drop_frame(ingress, frame, reason),
         };
         match self.switch.forward(ingress, &head, now) {
-            Forward::To(Egress::One(PortId::GATEWAY, _)) => self.gateway_takes(frame, now),
+            Forward::To(Egress::One(PortId::GATEWAY, _)) => self.gateway_takes(ingress, frame, now),
             Forward::To(Egress::One(egress, tag)) => self.port_takes(egress, frame, tag),
             Forward::To(Egress::Flood(flood)) => self.start_flood(flood, frame, now),
             Forward::Drop(reason) => self.drop_frame(ingress, frame, reason),
         }
     }
 
-    fn gateway_takes(&mut self, frame: FrameBuf, now: Time) {
-        self.gateway_counters.tx_frames += 1;
-        self.gateway_counters.tx_bytes += frame.len() as u64;
+    fn gateway_takes(&mut self, ingress: PortId, frame: FrameBuf, now: Time) {
+        let octets = frame.len() as u64;
         let head = Head::parse(frame.bytes(), frame.meta.tag);
         let (Some(gateway), Ok(head)) = (&mut self.gateway, head) else {
-            self.gateway_counters.tx_frames -= 1;
             return self.drop_frame(PortId::GATEWAY, frame, DropReason::GatewayUnserved);
         };
-        match gateway.receive(frame, &head) {
-            Routed::Reply(reply) => {
+        let routed = gateway.receive(frame, &head, ingress.get(), now);
+        if !matches!(routed, Routed::Drop(..)) {
+            self.gateway_counters.tx_frames += 1;
+            self.gateway_counters.tx_bytes += octets;
+        }
+        self.routed(PortId::GATEWAY, routed, now);
+    }
+
+    /// A frame from the uplink.
+    fn uplink_gives(&mut self, frame: FrameBuf, now: Time) {
+        match &mut self.gateway {
+            Some(gateway) => {
+                let routed = gateway.from_uplink(frame, now);
+                self.routed(PortId::UPLINK, routed, now);
+            }
+            None => self.drop_frame(PortId::UPLINK, frame, DropReason::GatewayUnserved),
+        }
+    }
+
+    /// What the gateway made of a frame that came from `from`.
+    fn routed(&mut self, from: PortId, routed: Routed, now: Time) {
+        match routed {
+            Routed::Reply(side, frame) => {
                 self.consumed += 1;
                 self.generated += 1;
-                self.gateway_counters.rx_frames += 1;
-                self.gateway_counters.rx_bytes += reply.len() as u64;
-                // An answer is unicast to a station just learned: at worst it floods once and comes back to no gateway.
-                self.from_port(PortId::GATEWAY, reply, now);
+                self.gateway_gives(side, frame, now);
             }
+            Routed::Refuse(side, frame, reason) => {
+                self.count_drop(from, reason);
+                self.generated += 1;
+                self.gateway_gives(side, frame, now);
+            }
+            Routed::Generated(side, frame) => {
+                self.generated += 1;
+                self.gateway_gives(side, frame, now);
+            }
+            Routed::Forward(side, frame) => self.gateway_gives(side, frame, now),
+            Routed::Held => {}
             Routed::Consumed(frame) => {
                 self.consumed += 1;
                 self.pool.put(frame);
             }
-            Routed::Drop(frame, reason) => {
-                self.gateway_counters.tx_frames -= 1;
-                self.drop_frame(PortId::GATEWAY, frame, reason);
+            Routed::Drop(frame, reason) => self.drop_frame(from, frame, reason),
+        }
+    }
+
+    fn gateway_gives(&mut self, side: Side, frame: FrameBuf, now: Time) {
+        match side {
+            Side::Inside => {
+                self.gateway_counters.rx_frames += 1;
+                self.gateway_counters.rx_bytes += frame.len() as u64;
+                // Unicast to a station that is known, mostly: at worst it floods once and comes back to no gateway.
+                self.from_port(PortId::GATEWAY, frame, now);
+            }
+            Side::Uplink => self.port_takes(PortId::UPLINK, frame, TagOp::Untagged),
+        }
+    }
+
+    /// Lets what waited in the gateway go on: at most [`OUTPUT_PER_BREATH`] frames. Says whether more may be ready.
+    pub fn drain_gateway(&mut self, now: Time) -> bool {
+        for _ in 0..OUTPUT_PER_BREATH {
+            let Some(gateway) = &mut self.gateway else { return false };
+            match gateway.poll_output(&mut self.pool, now) {
+                Some(routed) => self.routed(PortId::GATEWAY, routed, now),
+                None => return false,
             }
         }
+        true
     }
 
     fn port_takes(&mut self, egress: PortId, frame: FrameBuf, tag: TagOp) {

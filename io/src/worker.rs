@@ -47,6 +47,10 @@ const CAPTURE_LIMIT: usize = 64;
 const TICK: Duration = Duration::from_secs(10);
 /// FDB entries that a tick looks at.
 const TICK_BUDGET: u32 = 8_192;
+/// Between ticks of the NAT while it has sessions.
+const NAT_TICK: Duration = Duration::from_secs(1);
+/// Sessions of one timer that a tick of the NAT looks at: 0.5 ms.
+const NAT_TICK_BUDGET: u32 = 4_096;
 /// Slots of the FDB behind one page.
 const PAGE_SLOTS: u32 = 512;
 const COMMANDS: Token = Token(usize::MAX);
@@ -58,6 +62,8 @@ pub struct WorkerConfig {
     pub switch: SwitchConfig,
     /// The gateway's, if there is one.
     pub gateway: Option<GatewayConfig>,
+    /// 128 bits that nobody outside knows, for the NAT.
+    pub key: [u64; 2],
     /// Begins only with [`WorkerHandle::resume`].
     pub paused: bool,
 }
@@ -65,7 +71,7 @@ pub struct WorkerConfig {
 /// What the worker tells on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// The interface is gone; the port was removed.
+    /// The interface is gone; the port was removed. [`PortId::UPLINK`]: the uplink's.
     PortGone(PortId),
     /// A port that was removed is closed: its interface and its namespace are free.
     Closed(Ticket),
@@ -166,6 +172,9 @@ struct Worker {
     /// Frames are left to another process.
     paused: bool,
     ticked: Time,
+    nat_ticked: Time,
+    /// The gateway has more to do than one breath allowed.
+    more: bool,
 }
 
 /// Starts the worker and its closers; `notify` is woken when there are events.
@@ -182,18 +191,20 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
     let closers = (0..CLOSERS).map(|_| closer(to_close.clone(), teller.clone())).collect::<io::Result<_>>()?;
     let workers = teller.clone();
     let thread = thread::Builder::new().name("worker".into()).spawn(move || {
-        let datapath = Datapath::new(Switch::new(config.switch), config.gateway.map(Gateway::new));
+        let datapath = Datapath::new(Switch::new(config.switch), config.gateway.map(|gateway| Gateway::new(gateway, config.key)));
         let mut worker = Worker {
             datapath,
             poll,
             ready: VecDeque::with_capacity(usize::from(vswitch_switch::port::MAX_PORTS)),
-            is_ready: vec![false; usize::from(vswitch_switch::port::MAX_PORTS)],
+            is_ready: vec![false; PortId::UPLINK.index() + 1],
             commands: incoming,
             teller: workers,
             closers: closing,
             running: true,
             paused: config.paused,
             ticked: clock::now(),
+            nat_ticked: clock::now(),
+            more: false,
         };
         if let Err(error) = worker.run() {
             tracing::error!("worker ended: {error}");
@@ -207,27 +218,37 @@ impl Worker {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         while self.running {
-            let idle = (self.paused || self.ready.is_empty()) && !self.datapath.is_flooding() && self.commands.is_empty();
-            let timeout = if !idle {
-                Some(Duration::ZERO)
-            } else if self.datapath.switch.needs_tick() {
-                Some(TICK)
-            } else {
-                None
-            };
+            let idle =
+                (self.paused || self.ready.is_empty()) && !self.datapath.is_flooding() && self.commands.is_empty() && !self.more;
+            let timeout = if idle { self.until_deadline(clock::now()) } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
             }
             for event in &events {
-                if let Some(id) = u16::try_from(event.token().0).ok().and_then(PortId::new) {
+                if event.token().0 == PortId::UPLINK.index() {
+                    self.mark_ready(PortId::UPLINK);
+                } else if let Some(id) = u16::try_from(event.token().0).ok().and_then(PortId::new) {
                     self.mark_ready(id);
                 }
             }
             self.breathe(clock::now());
         }
         Ok(())
+    }
+
+    /// How long nothing is due.
+    fn until_deadline(&self, now: Time) -> Option<Duration> {
+        let gateway = self.datapath.gateway.as_ref();
+        let tick = self.datapath.switch.needs_tick().then_some(TICK);
+        let nat = gateway.filter(|gateway| gateway.needs_tick()).map(|_| NAT_TICK);
+        // A paused worker would only be late.
+        let due = gateway
+            .filter(|_| !self.paused)
+            .and_then(Gateway::deadline)
+            .map(|deadline| deadline.since(now) + Duration::from_millis(1));
+        tick.into_iter().chain(nat).chain(due).min()
     }
 
     fn mark_ready(&mut self, id: PortId) {
@@ -255,6 +276,7 @@ impl Worker {
                 }
             }
         }
+        self.more = !self.paused && self.tend_gateway(now);
         self.datapath.exhale();
         for _ in 0..COMMANDS_PER_BREATH {
             let Ok(job) = self.commands.try_recv() else { break };
@@ -272,8 +294,27 @@ impl Worker {
         }
     }
 
+    /// Lets go on what waited in the gateway, and ends what is idle. Says whether there is more to do.
+    fn tend_gateway(&mut self, now: Time) -> bool {
+        let mut more = self.datapath.drain_gateway(now);
+        if now.since(self.nat_ticked) >= NAT_TICK
+            && let Some(gateway) = &mut self.datapath.gateway
+        {
+            let left = gateway.tick(now, NAT_TICK_BUDGET);
+            more |= left;
+            if !left {
+                self.nat_ticked = now;
+            }
+        }
+        more
+    }
+
     fn close(&mut self, id: PortId, ticket: Ticket) -> bool {
-        let Some(port) = self.datapath.remove_port(id) else { return false };
+        let removed = if id == PortId::UPLINK { self.datapath.set_uplink(None, 0) } else { self.datapath.remove_port(id) };
+        let Some(port) = removed else { return false };
+        if let Some(gateway) = &mut self.datapath.gateway {
+            gateway.forget(id.get());
+        }
         if let Some(fd) = port.fd() {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
         }

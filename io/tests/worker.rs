@@ -33,8 +33,11 @@ fn worker() -> WorkerHandle {
     let switch = SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, seed: 1 };
     let poll = mio::Poll::new().unwrap();
     let notify = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-    spawn(WorkerConfig { switch, gateway: Some(GatewayConfig { mac, address: GATEWAY, prefix: 20 }), paused: false }, notify)
-        .unwrap()
+    spawn(
+        WorkerConfig { switch, gateway: Some(GatewayConfig { mac, address: GATEWAY, prefix: 20 }), key: [1, 2], paused: false },
+        notify,
+    )
+    .unwrap()
 }
 
 /// Runs `job` on a thread that has entered `name`.

@@ -17,6 +17,9 @@ impl PortId {
     /// The gateway: address resolution, echo and later NAT. A port like any other, always there.
     pub const GATEWAY: Self = Self(0);
 
+    /// No port of any switch: the number under which a datapath keeps its uplink beside the ports.
+    pub const UPLINK: Self = Self(MAX_PORTS);
+
     /// `None` from [`MAX_PORTS`] on.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {

@@ -304,13 +304,15 @@ pub struct Port {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Stats {
     pub rx: u64,
+    pub from_uplink: u64,
     pub generated: u64,
     pub copied: u64,
     pub tx: u64,
+    pub to_uplink: u64,
     pub consumed: u64,
     pub held: u64,
     pub dropped: u64,
-    /// Whether rx + generated + copied = tx + consumed + held + dropped.
+    /// Whether rx + from_uplink + generated + copied = tx + to_uplink + consumed + held + dropped.
     pub balanced: bool,
     pub drops: Vec<Drop>,
     /// Frames that the kernel dropped before they could be read, over all ports there are.

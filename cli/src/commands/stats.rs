@@ -26,12 +26,16 @@ pub fn run(json: bool) -> Result<()> {
 
 /// The law of accounting, in one line.
 pub fn accounts(stats: &Stats) -> String {
+    // Without an uplink its terms are but noise.
+    let term = |name: &str, frames: u64| if frames > 0 { format!(" + {name} {frames}") } else { String::new() };
     format!(
-        "rx {} + generated {} + copied {} = tx {} + consumed {} + held {} + dropped {}{}",
+        "rx {}{} + generated {} + copied {} = tx {}{} + consumed {} + held {} + dropped {}{}",
         stats.rx,
+        term("from uplink", stats.from_uplink),
         stats.generated,
         stats.copied,
         stats.tx,
+        term("to uplink", stats.to_uplink),
         stats.consumed,
         stats.held,
         stats.dropped,

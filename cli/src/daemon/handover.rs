@@ -121,6 +121,9 @@ struct Counted {
     generated: u64,
     copied: u64,
     consumed: u64,
+    /// Frames from uplinks that are gone, and to them.
+    #[serde(default)]
+    uplinks: (u64, u64),
     ports: Vec<(u16, Counters)>,
 }
 
@@ -212,6 +215,7 @@ impl Daemon {
             generated: carried.generated,
             copied: carried.copied,
             consumed: carried.consumed,
+            uplinks: carried.uplinks,
             ports: ports.iter().map(|(id, counters)| (id.get(), Counters::of(counters))).collect(),
         };
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
@@ -374,6 +378,7 @@ impl Daemon {
             generated: counted.generated,
             copied: counted.copied,
             consumed: counted.consumed,
+            uplinks: counted.uplinks,
         };
         let ports = counted.ports.iter().filter_map(|(id, counters)| Some((PortId::new(*id)?, counters.read())));
         self.worker.adopt(carried, ports.collect())?;

@@ -261,7 +261,8 @@ impl Daemon {
         poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
         let server = Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION)?;
         // The standard library's hash keys are the kernel's random numbers.
-        let seed = RandomState::new().build_hasher().finish();
+        let random = || RandomState::new().build_hasher().finish();
+        let (seed, key) = (random(), [random(), random()]);
         let gateway = network.gateway();
         let saver = Saver::new(
             facts.dir.clone(),
@@ -274,8 +275,8 @@ impl Daemon {
             },
         );
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
-        let worker =
-            worker::spawn(WorkerConfig { switch, gateway: Some(gateway), paused }, notify).context("cannot start the worker")?;
+        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify)
+            .context("cannot start the worker")?;
         Ok(Self {
             poll,
             signals,

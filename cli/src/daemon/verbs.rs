@@ -323,9 +323,11 @@ impl Daemon {
         };
         value(types::Stats {
             rx: accounts.rx,
+            from_uplink: accounts.from_uplink,
             generated: accounts.generated,
             copied: accounts.copied,
             tx: accounts.tx,
+            to_uplink: accounts.to_uplink,
             consumed: accounts.consumed,
             held: accounts.held,
             dropped: accounts.dropped,

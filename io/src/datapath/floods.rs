@@ -55,7 +55,7 @@ impl Datapath {
             self.copies_left -= 1;
             waiting.sent += 1;
             if egress == PortId::GATEWAY {
-                self.copy_to_gateway(waiting.frame, now);
+                self.copy_to_gateway(waiting.flood.ingress(), waiting.frame, now);
             } else {
                 self.copy_to_port(egress, waiting.frame, tag);
             }
@@ -90,7 +90,7 @@ impl Datapath {
         }
     }
 
-    fn copy_to_gateway(&mut self, id: u32, now: Time) {
+    fn copy_to_gateway(&mut self, ingress: PortId, id: u32, now: Time) {
         let Some(mut copy) = self.pool.take() else { return self.count_drop(PortId::GATEWAY, DropReason::NoBuffer) };
         let original = self.arena.get(id as usize).and_then(|slot| slot.0.as_ref());
         let filled = original.is_some_and(|frame| {
@@ -98,7 +98,7 @@ impl Datapath {
             copy.meta = frame.meta;
             filled
         });
-        if filled { self.gateway_takes(copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
+        if filled { self.gateway_takes(ingress, copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
     }
 
     /// Begins a breath: the copy budget is whole again and floods that wait go on, oldest first.

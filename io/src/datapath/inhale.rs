@@ -107,6 +107,7 @@ impl Datapath {
     #[inline]
     fn received(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) {
         match self.admit(id, &mut frame, one) {
+            Ok(()) if id == PortId::UPLINK => self.uplink_gives(frame, now),
             Ok(()) => self.from_port(id, frame, now),
             Err(reason) => self.drop_frame(id, frame, reason),
         }

@@ -3,6 +3,7 @@
 //! A port that goes takes its waiting frames and floods with it, each a counted drop, and leaves its counters in the totals.
 use super::*;
 use crate::counters::Carried;
+use vswitch_nat::Gateway;
 
 /// Breaths that settling takes at the most: all floods that may wait, to all ports.
 const SETTLE_BREATHS: usize = 8_192;
@@ -46,7 +47,33 @@ impl Datapath {
         }
     }
 
-    /// Lets all frames that wait go where they are to go: nothing is held then. Reads nothing.
+    /// Plugs the uplink in, in place of the one there was, which is given back to be closed. `mtu` is its interface's.
+    pub fn set_uplink(&mut self, port: Option<Port>, mtu: u16) -> Option<Port> {
+        let before = self.remove_uplink();
+        if let Some(port) = port {
+            self.place(PortId::UPLINK, port, mtu);
+        }
+        before
+    }
+
+    fn remove_uplink(&mut self) -> Option<Port> {
+        let before = (self.closed.rx_frames, self.closed.tx_frames);
+        let port = self.remove_port(PortId::UPLINK);
+        // Among the ports' totals it would count as one of them.
+        self.closed_uplinks.0 += self.closed.rx_frames - before.0;
+        self.closed_uplinks.1 += self.closed.tx_frames - before.1;
+        (self.closed.rx_frames, self.closed.tx_frames) = before;
+        port
+    }
+
+    /// Gives up what waits in the gateway, each a counted drop: for a gateway that loses its uplink, or a process that ends.
+    pub fn abandon_held(&mut self) {
+        while let Some(frame) = self.gateway.as_mut().and_then(Gateway::abandon) {
+            self.drop_frame(PortId::GATEWAY, frame, DropReason::PortGone);
+        }
+    }
+
+    /// Lets all frames that wait go where they are to go; what waits for others in the gateway is given up. Reads nothing.
     pub fn settle(&mut self, now: Time) {
         // Bounded: what waits can make floods, but nothing that waits longer than these.
         for _ in 0..SETTLE_BREATHS {
@@ -61,23 +88,25 @@ impl Datapath {
                 }
                 waits |= self.attached(id).is_some_and(|attached| !attached.backlog.is_empty());
             }
+            waits |= self.drain_gateway(now);
             self.exhale();
             if !waits && !self.is_flooding() {
-                return;
+                break;
             }
         }
+        self.abandon_held();
     }
 
     /// What another process is to go on with.
     #[must_use]
     pub fn carried(&self) -> Carried {
         let (generated, copied, consumed) = (self.generated, self.copied, self.consumed);
-        Carried { closed: self.closed, gateway: self.gateway_counters, generated, copied, consumed }
+        Carried { closed: self.closed, gateway: self.gateway_counters, uplinks: self.closed_uplinks, generated, copied, consumed }
     }
 
     /// Goes on where another process ended: its counters, and those of its ports.
     pub fn adopt(&mut self, carried: &Carried, ports: &[(PortId, PortCounters)]) {
-        (self.closed, self.gateway_counters) = (carried.closed, carried.gateway);
+        (self.closed, self.gateway_counters, self.closed_uplinks) = (carried.closed, carried.gateway, carried.uplinks);
         (self.generated, self.copied, self.consumed) = (carried.generated, carried.copied, carried.consumed);
         for (id, counters) in ports {
             match self.ports.get_mut(id.index()) {
@@ -170,6 +199,7 @@ impl Datapath {
         self.pool.outstanding()
     }
 
+    /// Of ports, the gateway's drops and the uplink's included.
     fn totals(&self) -> PortCounters {
         let mut all = self.closed;
         for attached in self.ports.iter().flatten() {
@@ -186,13 +216,17 @@ impl Datapath {
         let queued: u64 = self.ports.iter().flatten().map(|attached| attached.backlog.len() as u64 + attached.queued()).sum();
         let floods: u64 = self.floods.iter().map(|waiting| u64::from(waiting.flood.copies().saturating_sub(waiting.sent))).sum();
         let over: u64 = self.floods.iter().map(|waiting| u64::from(waiting.sent.saturating_sub(waiting.flood.copies()))).sum();
+        let uplink = self.attached(PortId::UPLINK).map(|attached| attached.counters).unwrap_or_default();
+        let gateway = self.gateway.as_ref().map_or(0, Gateway::held) as u64;
         Accounts {
-            rx: all.rx_frames,
+            rx: all.rx_frames - uplink.rx_frames,
+            from_uplink: self.closed_uplinks.0 + uplink.rx_frames,
             generated: self.generated,
             copied: self.copied + over,
-            tx: all.tx_frames,
+            tx: all.tx_frames - uplink.tx_frames,
+            to_uplink: self.closed_uplinks.1 + uplink.tx_frames,
             consumed: self.consumed,
-            held: queued + floods,
+            held: queued + floods + gateway,
             dropped: all.drops.total(),
         }
     }
@@ -210,14 +244,15 @@ impl Datapath {
             offload: 0,
         };
         let mut ports = vec![(PortId::GATEWAY, gateway)];
-        for (id, attached) in (0..MAX_PORTS).filter_map(PortId::new).zip(&mut self.ports) {
+        let ids = (0..MAX_PORTS).filter_map(PortId::new).chain([PortId::UPLINK]);
+        for (id, attached) in ids.zip(&mut self.ports) {
             let Some(attached) = attached else { continue };
             let kernel_drops = match &mut attached.port {
                 Port::Packet(socket) => socket.kernel_drops(),
                 Port::Tap(_) | Port::Memory(_) => 0,
             };
             let stats = PortStats {
-                kind: attached.port.kind(),
+                kind: if id == PortId::UPLINK { "uplink" } else { attached.port.kind() },
                 mtu: attached.mtu,
                 counters: attached.counters,
                 kernel_drops,

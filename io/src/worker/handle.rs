@@ -35,6 +35,30 @@ impl WorkerHandle {
         self.ask(move |worker| worker.close(id, ticket).then_some(ticket))
     }
 
+    /// Asks or changes the gateway; `None` when there is none.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn gateway<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut vswitch_nat::Gateway, vswitch_switch::Time) -> T + Send + 'static,
+    ) -> Result<Option<T>, WorkerError> {
+        self.ask(move |worker| worker.datapath.gateway.as_mut().map(|gateway| job(gateway, clock::now())))
+    }
+
+    /// Plugs the uplink's port in, in place of the one there was, or takes it out. `mtu` is its interface's.
+    ///
+    /// # Errors
+    /// The worker is gone; or [`PortError`], and there is no uplink.
+    pub fn set_uplink(&self, port: Option<(Port, u16)>) -> Result<Result<(), PortError>, WorkerError> {
+        self.ask(move |worker| {
+            worker.close(PortId::UPLINK, Ticket(0));
+            let Some((port, mtu)) = port else { return Ok(()) };
+            worker.datapath.set_uplink(Some(port), mtu);
+            worker.listen(PortId::UPLINK)
+        })
+    }
+
     /// Changes a port.
     ///
     /// # Errors

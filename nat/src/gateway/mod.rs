@@ -9,14 +9,20 @@
 //! with a frame that is not for it. A frame meant for the gateway that it cannot serve is *dropped* and counted, for somebody
 //! waits for an answer.
 //!
-//! It answers ARP requests for its address ([`arp`]) and ICMP echo requests to it ([`icmp`]). It keeps no state; it learns no
-//! neighbours, for an answer goes to where its question came from. It does not route: there is no uplink, so every other
-//! destination is [`DropReason::GatewayUnserved`].
+//! It answers ARP requests for its address ([`arp`]) and ICMP echo requests to it ([`icmp`]). With an uplink it routes ([`route`]), through
+//! the NAT. Without one, every other destination is [`DropReason::GatewayUnserved`].
 pub mod arp;
 pub mod icmp;
+pub mod route;
 
+use crate::icmp_error::Limiter;
+use crate::packet::address_frame;
+use crate::station::Stations;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, Head, UnicastMac};
+use route::Uplink;
+use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, Head, Time, UnicastMac};
 
 /// Who the gateway is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,11 +78,28 @@ const fn is_group(address: Ipv4Addr) -> bool {
     address.to_bits() >= 0xe000_0000
 }
 
+/// Where a frame goes on to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// To the switch, as a frame that the gateway sent: untagged, for the switch tags it.
+    Inside,
+    /// To the uplink.
+    Uplink,
+}
+
 /// The fate of a frame at the gateway.
 #[derive(Debug)]
 pub enum Routed {
-    /// The buffer holds an answer, to be forwarded as a frame that the gateway sent. Untagged and complete; the switch tags it.
-    Reply(FrameBuf),
+    /// The frame ended here, and its buffer holds an answer.
+    Reply(Side, FrameBuf),
+    /// It was refused and counts as dropped; its buffer holds what its sender is told.
+    Refuse(Side, FrameBuf, DropReason),
+    /// It goes on, translated.
+    Forward(Side, FrameBuf),
+    /// Another frame than any that came: only from [`Gateway::poll_output`].
+    Generated(Side, FrameBuf),
+    /// It waits here, and comes out of [`Gateway::poll_output`].
+    Held,
     /// It was not for us, or needs no answer.
     Consumed(FrameBuf),
     /// It was for us and cannot be served.
@@ -104,13 +127,20 @@ impl Verdict {
 #[derive(Debug)]
 pub struct Gateway {
     config: GatewayConfig,
+    /// 128 bits that nobody outside knows.
+    key: [u64; 2],
+    /// Who is inside.
+    pub stations: Stations,
+    uplink: Option<Box<Uplink>>,
+    /// Errors that a port may still be told, by its number.
+    limiters: Vec<Limiter>,
 }
 
 impl Gateway {
-    /// A gateway.
+    /// A gateway without an uplink. `key` is 128 bits that nobody outside knows.
     #[must_use]
-    pub const fn new(config: GatewayConfig) -> Self {
-        Self { config }
+    pub fn new(config: GatewayConfig, key: [u64; 2]) -> Self {
+        Self { config, key, stations: Stations::new(key[0]), uplink: None, limiters: Vec::new() }
     }
 
     /// Who it is.
@@ -119,9 +149,9 @@ impl Gateway {
         &self.config
     }
 
-    /// Takes a frame that the switch forwarded to the gateway; `head` was parsed from it.
+    /// Takes a frame that the switch forwarded to the gateway; `head` was parsed from it, and it came in through the port `ingress`.
     #[must_use]
-    pub fn receive(&mut self, mut frame: FrameBuf, head: &Head) -> Routed {
+    pub fn receive(&mut self, mut frame: FrameBuf, head: &Head, ingress: u16, now: Time) -> Routed {
         let is_ours = head.dst == self.config.mac.mac();
         // An unknown destination was flooded: some other station's.
         let verdict = if !is_ours && !head.dst.is_group() {
@@ -129,28 +159,28 @@ impl Gateway {
         } else {
             match head.ethertype {
                 EtherType::ARP => arp::receive(&self.config, &mut frame, head),
+                EtherType::IPV4 if self.routes::<Ipv4Addr>(&frame, head) => {
+                    return self.outward::<Ipv4Addr>(frame, head, ingress, now);
+                }
                 EtherType::IPV4 => icmp::receive(&self.config, &mut frame, head),
                 _ => Verdict::unserved(head),
             }
         };
         match verdict {
             Verdict::Reply => {
-                self.turn(&mut frame, head);
-                Routed::Reply(frame)
+                turn(&mut frame, head, self.config.mac);
+                Routed::Reply(Side::Inside, frame)
             }
             Verdict::Consume => Routed::Consumed(frame),
             Verdict::Drop(reason) => Routed::Drop(frame, reason),
         }
     }
+}
 
-    /// Addresses the answer to where its question came from. What metadata the question had is settled in the octets.
-    fn turn(&self, frame: &mut FrameBuf, head: &Head) {
-        frame.meta = FrameMeta::default();
-        if let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = frame.bytes_mut().first_chunk_mut() {
-            [*d0, *d1, *d2, *d3, *d4, *d5] = head.src.mac().0;
-            [*s0, *s1, *s2, *s3, *s4, *s5] = self.config.mac.mac().0;
-        }
-    }
+/// Addresses the answer to where its question came from. What metadata the question had is settled in the octets.
+fn turn(frame: &mut FrameBuf, head: &Head, source: UnicastMac) {
+    frame.meta = FrameMeta::default();
+    address_frame(frame, head.src.mac(), source);
 }
 
 #[cfg(test)]

@@ -46,12 +46,15 @@ fn receive_with(octets: &[u8], meta: FrameMeta) -> Fate {
     let Ok(head) = Head::parse(&padded, meta.tag) else {
         return Fate::Consumed;
     };
-    match Gateway::new(CONFIG).receive(frame, &head) {
-        Routed::Reply(frame) => {
+    match Gateway::new(CONFIG, [1, 2]).receive(frame, &head, 1, Time::ZERO) {
+        Routed::Reply(Side::Inside, frame) => {
             assert_eq!(frame.meta, FrameMeta::default());
             Fate::Reply(frame.bytes().to_vec())
         }
         Routed::Consumed(_) => Fate::Consumed,
+        other @ (Routed::Reply(..) | Routed::Refuse(..) | Routed::Forward(..) | Routed::Generated(..) | Routed::Held) => {
+            panic!("{other:?} without an uplink")
+        }
         Routed::Drop(_, reason) => Fate::Drop(reason),
     }
 }
