@@ -1,5 +1,6 @@
 //! What can be typed. Parsing does nothing else.
 use crate::api::types::Kind;
+use crate::errors::ValueProblem;
 use crate::settings::{AGEING, TABLE_LIMIT};
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
@@ -323,16 +324,16 @@ pub enum RunNetwork {
 }
 
 impl FromStr for RunNetwork {
-    type Err = String;
+    type Err = ValueProblem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueProblem> {
         match text {
             "bridge" => Ok(Self::Bridge),
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
             _ => match text.strip_prefix("container:") {
                 Some(name) if !name.is_empty() => Ok(Self::Container(name.into())),
-                Some(_) | None => Err("write bridge, none, host or container:NAME".into()),
+                Some(_) | None => Err(ValueProblem::RunNetwork),
             },
         }
     }

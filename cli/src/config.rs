@@ -18,24 +18,25 @@
 //! has at most [`FILE_OCTETS`].
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network};
+use crate::errors::{ConfigProblem, DaemonProblem};
 use crate::settings;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
 use vswitch_io::netns::NsSpec;
+use vswitch_switch::mac::MacParseError;
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{UnicastMac, VlanMode};
 
 /// Octets of a file at the most: 4,095 containers have 1,000 each.
 pub const FILE_OCTETS: usize = 4 << 20;
 /// The one schema there is.
-const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = 1;
 /// Keys of a container that `set` does not take.
 const OWN_KEYS: &str = "namespace, type, ip, mac, mtu, ifname";
 const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward";
@@ -163,15 +164,15 @@ impl Config {
 
 fn error(file: &str, place: Place, why: impl Display) -> anyhow::Error {
     // What is a flag's on the command line is a key's here.
-    let why = why.to_string();
-    anyhow!("{file}:{}:{}: {}", place.line, place.column, why.trim_start_matches("--"))
+    let why = why.to_string().trim_start_matches("--").into();
+    ConfigProblem::At { file: file.into(), line: place.line, column: place.column, why }.into()
 }
 
 /// Reads a file's octets.
 pub fn parse(file: &str, octets: &[u8]) -> Result<Config> {
     let text = std::str::from_utf8(octets).map_err(|utf8| {
         let valid = String::from_utf8_lossy(octets.get(..utf8.valid_up_to()).unwrap_or_default());
-        error(file, Place::of(&valid, valid.len()), "this is not UTF-8: write TOML, which is")
+        error(file, Place::of(&valid, valid.len()), ConfigProblem::NoUtf8)
     })?;
     Source { file, text }.config()
 }
@@ -196,15 +197,13 @@ impl Source<'_> {
     fn config(&self) -> Result<Config> {
         let table = DeTable::parse(self.text).map_err(|error| {
             let place = Place::of(self.text, error.span().map_or(0, |span| span.start));
-            self.error(place, format!("{}: write it as TOML has it", error.message()))
+            self.error(place, ConfigProblem::NoToml { message: error.message().into() })
         })?;
         // Judged first: what another schema means by the rest is unknown.
         let schema = table.get_ref().get("schema");
-        let schema = schema.ok_or_else(|| self.error(Place { line: 1, column: 1 }, "no schema is given: write \"schema = 1\""))?;
+        let schema = schema.ok_or_else(|| self.error(Place { line: 1, column: 1 }, ConfigProblem::NoSchema))?;
         if self.integer(schema).ok() != Some(SCHEMA) {
-            return Err(
-                self.error(self.place(schema), format!("this vswitch knows schema {SCHEMA} only: write \"schema = {SCHEMA}\""))
-            );
+            return Err(self.error(self.place(schema), ConfigProblem::OtherSchema));
         }
         let mut config = Config { file: self.file.into(), network: NetworkConfig::default(), containers: Vec::new() };
         for (key, value) in table.get_ref() {
@@ -225,42 +224,42 @@ impl Source<'_> {
     }
 
     fn unknown(&self, key: &Key<'_>, name: &str, known: &str) -> anyhow::Error {
-        self.error(self.place(key), format!("there is no key {name:?} here: choose of {known}"))
+        self.error(self.place(key), ConfigProblem::NoKey { key: name.into(), known: known.into() })
     }
 
     /// Refuses what two containers cannot both have.
-    fn unique<T: Eq + Hash>(&self, config: &Config, what: &str, of: impl Fn(&Entry) -> Option<(T, Place)>) -> Result<()> {
+    fn unique<T: Eq + Hash>(&self, config: &Config, what: &'static str, of: impl Fn(&Entry) -> Option<(T, Place)>) -> Result<()> {
         let mut seen = HashMap::new();
         for entry in &config.containers {
             let Some((value, place)) = of(entry) else { continue };
             if let Some((other, other_place)) = seen.insert(value, (&entry.wanted.name, place)) {
                 // Containers come by name, the error is about what is written later.
                 let (first, place) = if place > other_place { (other, place) } else { (&entry.wanted.name, other_place) };
-                return Err(self.error(place, format!("this {what} is that of container {first} too: choose another")));
+                return Err(self.error(place, ConfigProblem::Twice { what, other: first.clone() }));
             }
         }
         Ok(())
     }
 
     fn table<'v, 'i>(&self, value: &'v Value<'i>) -> Result<&'v DeTable<'i>> {
-        value
-            .get_ref()
-            .as_table()
-            .ok_or_else(|| self.error(self.place(value), "this is no table: write [network] or [container.NAME]"))
+        value.get_ref().as_table().ok_or_else(|| self.error(self.place(value), ConfigProblem::NoTable))
     }
 
     fn integer(&self, value: &Value<'_>) -> Result<i64> {
         let integer = value.get_ref().as_integer().and_then(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok());
-        integer.ok_or_else(|| self.error(self.place(value), "this is no number: write one without quotation marks"))
+        integer.ok_or_else(|| self.error(self.place(value), ConfigProblem::NoNumber))
     }
 
     fn string<'v>(&self, value: &'v Value<'_>) -> Result<&'v str> {
-        value.get_ref().as_str().ok_or_else(|| self.error(self.place(value), "this is no string: write it in quotation marks"))
+        value.get_ref().as_str().ok_or_else(|| self.error(self.place(value), ConfigProblem::NoString))
     }
 
-    /// A string that is read further.
-    fn parsed<T: FromStr<Err: Display>>(&self, value: &Value<'_>, remedy: &str) -> Result<T> {
-        self.string(value)?.parse().map_err(|error| self.error(self.place(value), format!("{error}{remedy}")))
+    fn address(&self, value: &Value<'_>) -> Result<Ipv4Addr> {
+        self.string(value)?.parse().map_err(|error| self.error(self.place(value), ConfigProblem::NoAddress { error }))
+    }
+
+    fn mac(&self, value: &Value<'_>) -> Result<UnicastMac> {
+        self.string(value)?.parse().map_err(|error: MacParseError| self.error(self.place(value), error))
     }
 
     /// A value as `set` takes it.
@@ -270,7 +269,7 @@ impl Source<'_> {
             DeValue::Integer(_) => Ok(self.integer(value)?.to_string()),
             DeValue::Boolean(on) => Ok(if *on { "on" } else { "off" }.into()),
             DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                Err(self.error(self.place(value), "this cannot be set: write a number, a string, true or false"))
+                Err(self.error(self.place(value), ConfigProblem::NoValue))
             }
         }
     }
@@ -285,15 +284,15 @@ impl Source<'_> {
             };
             match key.get_ref().as_ref() {
                 "subnet" => network.subnet = Some(Placed { value: self.string(value)?.into(), place }),
-                "gateway" => network.gateway = Some(Placed { value: self.parsed(value, ": write A.B.C.D")?, place }),
+                "gateway" => network.gateway = Some(Placed { value: self.address(value)?, place }),
                 "ageing" => network.ageing = of_switch(&self.word(value)?)?.0.map(|ageing| ageing.as_secs()),
                 "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.1.map(settings::group_list),
                 "fdb-limit" => {
                     let range = settings::TABLE_LIMIT;
                     let limit =
                         Some(self.integer(value)?).filter(|limit| range.contains(limit)).and_then(|limit| limit.try_into().ok());
-                    let why = || format!("fdb-limit cannot be this: write {} to {}", range.start(), range.end());
-                    network.fdb_limit = Some(Placed { value: limit.ok_or_else(|| self.error(place, why()))?, place });
+                    network.fdb_limit =
+                        Some(Placed { value: limit.ok_or_else(|| self.error(place, ConfigProblem::FdbLimit))?, place });
                 }
                 name => return Err(self.unknown(key, name, NETWORK_KEYS)),
             }
@@ -314,7 +313,7 @@ impl Source<'_> {
         let table = self.table(value)?;
         let namespace = table.get("namespace");
         let namespace =
-            namespace.ok_or_else(|| self.error(here, format!("{} has no namespace: write namespace = \"ns1\"", name.get_ref())))?;
+            namespace.ok_or_else(|| self.error(here, ConfigProblem::NoNamespace { name: name.get_ref().to_string() }))?;
         let spec = self.namespace(namespace)?;
         let (mut ip, mut mac) = (here, here);
         let mut wanted = Wanted::new(name.get_ref(), spec);
@@ -323,12 +322,11 @@ impl Source<'_> {
             match key.get_ref().as_ref() {
                 "namespace" => {}
                 "type" => wanted.kind = self.kind(value)?,
-                "ip" => (wanted.ip, ip) = (Some(self.parsed(value, ": write A.B.C.D")?), place),
-                "mac" => (wanted.mac, mac) = (Some(self.parsed(value, "")?), place),
+                "ip" => (wanted.ip, ip) = (Some(self.address(value)?), place),
+                "mac" => (wanted.mac, mac) = (Some(self.mac(value)?), place),
                 "mtu" => {
                     let mtu = u16::try_from(self.integer(value)?).ok().filter(|mtu| (MTU_MIN..=MTU_MAX).contains(&u32::from(*mtu)));
-                    wanted.mtu =
-                        mtu.ok_or_else(|| self.error(place, format!("mtu cannot be set to this: choose {MTU_MIN} to {MTU_MAX}")))?;
+                    wanted.mtu = mtu.ok_or_else(|| self.error(place, ConfigProblem::Mtu))?;
                 }
                 "ifname" => {
                     let ifname = IfName::parse(self.string(value)?);
@@ -350,7 +348,7 @@ impl Source<'_> {
     fn kind(&self, value: &Value<'_>) -> Result<Kind> {
         let text = self.string(value)?;
         let kind = [Kind::Tap, Kind::Veth].into_iter().find(|kind| kind.name() == text);
-        kind.ok_or_else(|| self.error(self.place(value), format!("there is no type {text:?}: choose of tap, veth")))
+        kind.ok_or_else(|| self.error(self.place(value), ConfigProblem::NoKind { kind: text.into() }))
     }
 
     /// The keys of `set`, judged as `set` would.
@@ -360,9 +358,7 @@ impl Source<'_> {
         pairs.sort_by_key(|(key, _)| key.get_ref() != "trunk");
         for (one, other) in [("vlan", "trunk"), ("isolated", "group")] {
             if let (Some((one_key, _)), true) = (table.get_key_value(one), table.contains_key(other)) {
-                return Err(
-                    self.error(self.place(one_key), format!("{one} and {other} are two ways to set one thing: leave one out"))
-                );
+                return Err(self.error(self.place(one_key), ConfigProblem::TwoWays { one, other }));
             }
         }
         let mac = UnicastMac::for_ipv4([10, 0, 0, 1]);
@@ -420,7 +416,7 @@ pub fn write(running: &Running) -> Result<String> {
             container.mtu,
             quoted(&container.ifname)
         )?;
-        let mac = container.mac.parse().map_err(|error| anyhow!("the daemon's answer has a bad MAC ({error}): restart it"))?;
+        let mac = container.mac.parse().map_err(|error: MacParseError| DaemonProblem::BadMac { error: error.to_string() })?;
         let mut unwritten = port_config(mac, &[])?;
         if let VlanMode::Trunk { .. } = port_config(mac, &container.settings)?.vlan {
             unwritten.guard = Guard::Off;

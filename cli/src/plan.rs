@@ -8,8 +8,9 @@
 use crate::api::types::Container;
 use crate::config::{Config, Entry, Placed, Running, Wanted, port_config};
 use crate::daemon::network::Network;
+use crate::errors::{ConfigProblem, DaemonProblem};
 use crate::settings;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -148,7 +149,7 @@ fn one_namespace_each(config: &Config, entries: &[(&Entry, u64)]) -> Result<()> 
     let mut seen = HashMap::new();
     for (entry, inode) in entries {
         if let Some(other) = seen.insert(*inode, &entry.wanted.name) {
-            return Err(config.error(entry.namespace, format!("this is the namespace of container {other} too: choose another")));
+            return Err(config.error(entry.namespace, ConfigProblem::OneNamespace { other: other.clone() }));
         }
     }
     Ok(())
@@ -168,10 +169,8 @@ fn options(config: &Config) -> Options {
 /// What changes of the switch; or an error, for what cannot while it runs.
 fn switch(config: &Config, running: &Running) -> Result<Option<Change>> {
     let wanted = &config.network;
-    let fixed = |key: &str, wanted: Option<Placed<String>>, is: String| match wanted {
-        Some(Placed { value, place }) if value != is => {
-            Err(config.error(place, format!("{key} is {is} and cannot change while the switch runs: \"vswitch down\" first")))
-        }
+    let fixed = |key: &'static str, wanted: Option<Placed<String>>, is: String| match wanted {
+        Some(Placed { value, place }) if value != is => Err(config.error(place, ConfigProblem::Fixed { key, is })),
         Some(_) | None => Ok(()),
     };
     fixed("subnet", wanted.subnet.clone(), running.network.subnet())?;
@@ -230,7 +229,7 @@ fn again(wanted: &Wanted, container: &Container, may_keep: bool) -> Result<Wante
 }
 
 fn foreign(name: &str, error: impl fmt::Display) -> anyhow::Error {
-    anyhow!("what the daemon says of {name} is not understood ({error}): \"vswitch down\", then start again with this version")
+    DaemonProblem::BadContainer { name: name.into(), error: error.to_string() }.into()
 }
 
 fn set_port(wanted: &Wanted, container: &Container) -> Result<Option<Change>> {
@@ -246,7 +245,6 @@ fn set_port(wanted: &Wanted, container: &Container) -> Result<Option<Change>> {
 fn is_free(config: &Config, entry: &Entry, inode: u64, wanted: &Wanted, staying: &[&Container]) -> Result<()> {
     let mac = wanted.mac.map(|mac| mac.to_string());
     for other in staying {
-        let remedy = format!("\"vswitch detach {}\" first", other.name);
         let (what, place) = if other.netns == inode {
             ("namespace", entry.namespace)
         } else if wanted.ip == Some(other.ip) {
@@ -256,7 +254,7 @@ fn is_free(config: &Config, entry: &Entry, inode: u64, wanted: &Wanted, staying:
         } else {
             continue;
         };
-        return Err(config.error(place, format!("this {what} is attached as {} already: {remedy}", other.name)));
+        return Err(config.error(place, ConfigProblem::Attached { what, other: other.name.clone() }));
     }
     Ok(())
 }

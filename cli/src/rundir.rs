@@ -3,6 +3,7 @@
 //! `VSWITCH_RUN_DIR`, else /run/vswitch for root, else `$XDG_RUNTIME_DIR/vswitch`, else /run/user/UID/vswitch, else a directory in /tmp
 //! that is checked for owner and links. (Root of a user namespace is, for this, the user who made that.) A daemon that root starts runs as another user, whom the directory is given to: so it is never
 //! one that holds anything else.
+use crate::errors::DaemonProblem;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
@@ -96,27 +97,28 @@ impl RunDir {
 
     /// Makes it, or checks that what is there is ours alone, and gives it to `service`.
     pub fn prepare(&self, service: Option<Identity>) -> Result<()> {
-        let remedy = "choose an empty directory of your own with VSWITCH_RUN_DIR";
+        let dir = || self.0.clone();
         match DirBuilder::new().mode(0o700).create(&self.0) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => bail!("cannot make {} ({error}): {remedy}", self.0.display()),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => bail!(DaemonProblem::DirNotMade { dir: dir(), error }),
             Ok(()) | Err(_) => {}
         }
-        let meta = std::fs::symlink_metadata(&self.0)?;
+        let unusable = || DaemonProblem::DirNotUsed { dir: dir() };
+        let meta = std::fs::symlink_metadata(&self.0).with_context(unusable)?;
         let own = nix::unistd::geteuid().as_raw();
         let owners = [Some(own), service.map(|service| service.uid)];
         if !meta.is_dir() || !owners.contains(&Some(meta.uid())) || meta.mode() & 0o022 != 0 {
-            bail!("{} is not a directory of yours that only you can write to: {remedy}", self.0.display());
+            bail!(DaemonProblem::DirNotYours { dir: dir() });
         }
-        for entry in std::fs::read_dir(&self.0)? {
+        for entry in std::fs::read_dir(&self.0).with_context(unusable)? {
             let name = entry?.file_name();
             if !OURS.iter().any(|ours| name == OsStr::new(ours)) {
-                bail!("{} holds {} too: {remedy}", self.0.display(), name.display());
+                bail!(DaemonProblem::DirHolds { dir: dir(), name: name.display().to_string() });
             }
         }
         if let Some(service) = service {
-            std::os::unix::fs::chown(&self.0, Some(service.uid), Some(service.gid))?;
+            std::os::unix::fs::chown(&self.0, Some(service.uid), Some(service.gid)).with_context(unusable)?;
             // Others may see that root's daemon runs; the socket lets nobody in.
-            std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o755))?;
+            std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o755)).with_context(unusable)?;
         }
         Ok(())
     }
@@ -127,7 +129,7 @@ impl RunDir {
         for _ in 0..LOCK_TRIES {
             let mut options = File::options();
             let options = options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-            let file = options.open(&path).with_context(|| format!("cannot open {}: remove it", path.display()))?;
+            let file = options.open(&path).with_context(|| DaemonProblem::NotOpened { path: path.clone() })?;
             match file.try_lock() {
                 // A "down" that ends just now may have removed the file between the two calls.
                 Ok(()) if std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
@@ -142,11 +144,11 @@ impl RunDir {
                 }
                 Err(_) => {
                     let pid = holder(&file).map_or_else(|| "?".into(), |(pid, _)| pid.to_string());
-                    bail!("one runs already (pid {pid}): \"vswitch down\" first, or use it");
+                    bail!(DaemonProblem::RunsAlready { pid });
                 }
             }
         }
-        bail!("{} is replaced again and again: see what else starts or ends vswitch", path.display());
+        bail!(DaemonProblem::LockReplaced { path });
     }
 
     /// Whether a daemon holds the lock.
@@ -167,12 +169,10 @@ impl RunDir {
     pub fn bind(&self, service: Option<Identity>) -> Result<UnixListener> {
         let path = self.socket();
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => bail!("cannot remove {} ({error}): remove it", path.display()),
+            Err(error) if error.kind() != ErrorKind::NotFound => bail!(DaemonProblem::NotRemoved { path, error }),
             Ok(()) | Err(_) => {}
         }
-        let listener = UnixListener::bind(&path).with_context(|| {
-            format!("cannot make {}: choose a shorter VSWITCH_RUN_DIR (a socket's path has at most 107 bytes)", path.display())
-        })?;
+        let listener = UnixListener::bind(&path).with_context(|| DaemonProblem::SocketNotMade { path: path.clone() })?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         if let Some(service) = service {
             std::os::unix::fs::chown(&path, Some(service.uid), Some(service.gid))?;
@@ -185,7 +185,7 @@ impl RunDir {
     pub fn open_log(&self, service: Option<Identity>) -> Result<File> {
         let path = self.log();
         let file = File::options().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
-        let file = file.with_context(|| format!("cannot open {}: remove it", path.display()))?;
+        let file = file.with_context(|| DaemonProblem::NotOpened { path: path.clone() })?;
         if let Some(service) = service {
             std::os::unix::fs::fchown(&file, Some(service.uid), Some(service.gid))?;
         }

@@ -1,5 +1,6 @@
 //! KEY=VALUE, as `set` takes it and `show --json` gives it: the one road by which a port's configuration changes.
-use anyhow::{Context, Result, anyhow, bail};
+use crate::errors::{SettingProblem, ValueProblem};
+use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::switch::NEVER_FORWARDED;
@@ -9,13 +10,13 @@ use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
 storm-broadcast, storm-multicast, storm-unknown, fdb-limit";
 /// What the switch can be set to.
-const SWITCH_KEYS: &str = "ageing, group-forward";
+pub const SWITCH_KEYS: &str = "ageing, group-forward";
 /// Seconds of ageing at the most (802.1Q table 8-6).
 pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
 /// Addresses of the switch at the most, chosen at its start.
 pub const TABLE_LIMIT: std::ops::RangeInclusive<i64> = 16..=1_048_576;
 /// Addresses of one port at the most.
-const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
+pub const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
 
 /// Whether a port can be set by this key.
 pub fn is_key(key: &str) -> bool {
@@ -26,7 +27,7 @@ fn on_off(value: &str) -> Result<bool> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => bail!("write on or off"),
+        _ => bail!(ValueProblem::OnOff),
     }
 }
 
@@ -40,13 +41,13 @@ fn rate(value: &str) -> Result<Option<u32>> {
         "off" => Ok(None),
         _ => match value.parse() {
             Ok(rate) if rate <= limit => Ok(Some(rate)),
-            Ok(_) | Err(_) => bail!("write copies a second, 0 to {limit}, or off"),
+            Ok(_) | Err(_) => bail!(ValueProblem::Rate),
         },
     }
 }
 
 fn split(setting: &str) -> Result<(&str, &str)> {
-    setting.split_once('=').ok_or_else(|| anyhow!("\"{setting}\" is no setting: write KEY=VALUE"))
+    setting.split_once('=').with_context(|| SettingProblem::NoSetting { setting: setting.into() })
 }
 
 /// `config` with all settings applied; or an error, and none is.
@@ -59,7 +60,7 @@ pub fn apply(config: &PortConfig, mac: UnicastMac, settings: &[String]) -> Resul
     if let VlanMode::Trunk { allowed, native: None } = &config.vlan
         && allowed.is_empty()
     {
-        bail!("a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port");
+        bail!(SettingProblem::EmptyTrunk);
     }
     Ok(config)
 }
@@ -76,17 +77,17 @@ fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -
         }
         "native" => match &mut config.vlan {
             VlanMode::Trunk { native, .. } => *native = if value == "off" { None } else { Some(value.parse()?) },
-            VlanMode::Access(_) => bail!("the port is no trunk: write trunk=LIST first"),
+            VlanMode::Access(_) => bail!(SettingProblem::NoTrunk),
         },
         "tpid" => {
             config.tpid = match value {
                 "802.1q" => Tpid::Dot1q,
                 "802.1ad" => Tpid::Dot1ad,
-                _ => bail!("write 802.1q or 802.1ad"),
+                _ => bail!(ValueProblem::Tpid),
             }
         }
         "isolated" => config.group = u8::from(on_off(value)?),
-        "group" => config.group = value.parse().context("write 0 (none) to 255")?,
+        "group" => config.group = value.parse().context(ValueProblem::Group)?,
         "guard" => config.guard = if on_off(value)? { Guard::Bound(mac) } else { Guard::Off },
         "hairpin" => config.hairpin = on_off(value)?,
         "learn" => config.learn = on_off(value)?,
@@ -98,9 +99,9 @@ fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -
         "storm-unknown" => config.storm.unknown = rate(value)?,
         "fdb-limit" => {
             let limit = value.parse().ok().filter(|limit| FDB_LIMIT.contains(limit));
-            config.fdb_limit = limit.with_context(|| format!("write {} to {}", FDB_LIMIT.start(), FDB_LIMIT.end()))?;
+            config.fdb_limit = limit.context(ValueProblem::FdbLimit)?;
         }
-        _ => bail!("there is no such key: choose of {KEYS}"),
+        _ => bail!(SettingProblem::NoKey),
     }
     Ok(())
 }
@@ -155,12 +156,11 @@ pub fn of_switch(settings: &[String]) -> Result<(Option<Duration>, Option<u16>)>
         match key {
             "ageing" => {
                 let seconds = value.parse().ok().filter(|seconds| AGEING.contains(seconds));
-                let seconds =
-                    seconds.with_context(|| format!("cannot set {setting}: write {} to {} s", AGEING.start(), AGEING.end()))?;
+                let seconds = seconds.context(ValueProblem::Ageing).with_context(|| format!("cannot set {setting}"))?;
                 ageing = Some(Duration::from_secs(seconds));
             }
             "group-forward" => forward = Some(group_mask(value).with_context(|| format!("cannot set {setting}"))?),
-            _ => bail!("the switch has no key \"{key}\": choose of {SWITCH_KEYS}"),
+            _ => bail!(SettingProblem::NoSwitchKey { key: key.into() }),
         }
     }
     Ok((ageing, forward))
@@ -173,8 +173,8 @@ pub fn group_mask(list: &str) -> Result<u16> {
         for number in list.split(',') {
             match number.parse::<u16>() {
                 Ok(number) if number < 16 && NEVER_FORWARDED & 1 << number == 0 => mask |= 1 << number,
-                Ok(1) => bail!("01-80-C2-00-00-01 (PAUSE) is for one link and never forwarded: leave 1 out"),
-                Ok(_) | Err(_) => bail!("write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14"),
+                Ok(1) => bail!(SettingProblem::Pause),
+                Ok(_) | Err(_) => bail!(ValueProblem::GroupForward),
             }
         }
     }

@@ -6,16 +6,19 @@
 //! that lost its power has lost the namespaces too.
 use crate::api::types::Kind;
 use crate::config::Wanted;
+use crate::errors::DaemonProblem;
 use crate::plan::Options;
 use crate::rundir::RunDir;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
+use thiserror::Error;
 use vswitch_io::netns::NsSpec;
+use vswitch_switch::mac::MacParseError;
 use vswitch_switch::port::MAX_PORTS;
 
 /// Raised with every change that an older vswitch would misread.
@@ -60,6 +63,17 @@ pub struct State {
     pub containers: Vec<Container>,
 }
 
+/// Why a state is not understood: [`DaemonProblem::BadState`] says it and the remedy.
+#[derive(Debug, Error)]
+enum Misread {
+    #[error("its version is {version}, this vswitch knows {VERSION}")]
+    Version { version: String },
+    #[error("it has {containers} containers, a switch has {PORTS} ports")]
+    Containers { containers: usize },
+    #[error("{name} {mac}: {error}")]
+    Mac { name: String, mac: String, error: MacParseError },
+}
+
 impl State {
     pub const fn new(network: Network, containers: Vec<Container>) -> Self {
         Self { version: VERSION, network, containers }
@@ -71,11 +85,11 @@ impl State {
         let version = value.get("version").and_then(serde_json::Value::as_u64);
         if version != Some(VERSION.into()) {
             let version = version.map_or_else(|| "none".into(), |version| version.to_string());
-            bail!("its version is {version}, this vswitch knows {VERSION}");
+            bail!(Misread::Version { version });
         }
         let state: Self = serde_json::from_value(value)?;
         if state.containers.len() > PORTS {
-            bail!("it has {} containers, a switch has {PORTS} ports", state.containers.len());
+            bail!(Misread::Containers { containers: state.containers.len() });
         }
         state.containers.iter().try_for_each(|container| container.wanted().map(drop))?;
         Ok(state)
@@ -96,17 +110,15 @@ impl State {
         let path = dir.state();
         let file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            file => file.with_context(|| format!("cannot open {}: remove it", path.display()))?,
+            file => file.with_context(|| DaemonProblem::NotOpened { path: path.clone() })?,
         };
         let mut octets = Vec::new();
-        file.take(FILE_OCTETS).read_to_end(&mut octets).with_context(|| format!("cannot read {}: remove it", path.display()))?;
+        file.take(FILE_OCTETS).read_to_end(&mut octets).with_context(|| DaemonProblem::NotRead { path: path.clone() })?;
         Self::parse(&octets).map(Some).map_err(|why| {
-            let aside = dir.bad_state();
+            let (why, aside) = (format!("{why:#}"), dir.bad_state());
             match std::fs::rename(&path, &aside) {
-                Ok(()) => {
-                    anyhow!("{} is not understood ({why:#}), it is {} now: attach anew", path.display(), aside.display())
-                }
-                Err(error) => anyhow!("{} is not understood ({why:#}) nor can it be renamed ({error}): remove it", path.display()),
+                Ok(()) => DaemonProblem::BadState { path, why, aside }.into(),
+                Err(error) => DaemonProblem::BadStateStays { path, why, error }.into(),
             }
         })
     }
@@ -128,7 +140,8 @@ impl Network {
 impl Container {
     /// What attaches it as it was.
     pub fn wanted(&self) -> Result<Wanted> {
-        let mac = self.mac.parse().map_err(|error| anyhow!("{} {}: {error}", self.name, self.mac))?;
+        let misread = |error| Misread::Mac { name: self.name.clone(), mac: self.mac.clone(), error };
+        let mac = self.mac.parse().map_err(misread)?;
         Ok(Wanted {
             name: self.name.clone(),
             namespace: NsSpec::parse(&self.namespace)?,

@@ -1,6 +1,6 @@
 //! The command line's end of the control protocol.
 use super::types::{Answer, Request, VERSION, Verb};
-use crate::errors::{self, Problem};
+use crate::errors::{self, DaemonProblem};
 use crate::rundir::{self, RunDir};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
@@ -36,7 +36,7 @@ impl Client {
     /// The daemon of a run directory, if it runs.
     pub fn connect_to(dir: &RunDir) -> Result<Self> {
         if dir.is_ending() {
-            bail!(Problem::DaemonEnding);
+            bail!(DaemonProblem::Ending);
         }
         match UnixStream::connect(dir.socket()) {
             Ok(stream) => {
@@ -48,11 +48,11 @@ impl Client {
                 let system = Path::new(rundir::SYSTEM);
                 let user = user_name();
                 if dir.path() != system && RunDir::at(system.into()).is_locked() {
-                    bail!(Problem::DaemonOfRoot { user });
+                    bail!(DaemonProblem::OfRoot { user });
                 }
-                bail!(Problem::NoDaemon { user, socket: dir.socket() })
+                bail!(DaemonProblem::NoDaemon { user, socket: dir.socket() })
             }
-            Err(error) => bail!(Problem::Unreachable { socket: dir.socket(), error }),
+            Err(error) => bail!(DaemonProblem::Unreachable { socket: dir.socket(), error }),
         }
     }
 
@@ -82,7 +82,7 @@ impl Client {
                 // It may have said why before it closed.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.closed()),
-                Err(error) => bail!("cannot ask the daemon ({error}): see {}", self.dir.log().display()),
+                Err(error) => bail!(DaemonProblem::NotAsked { error, log: self.dir.log() }),
             }
             fds = &[];
         }
@@ -97,16 +97,14 @@ impl Client {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.closed()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                bail!("the daemon has not answered for {} s: see {}", ANSWER_TIMEOUT.as_secs(), self.dir.log().display())
+                bail!(DaemonProblem::Silent { seconds: ANSWER_TIMEOUT.as_secs(), log: self.dir.log() })
             }
-            Err(error) => bail!("the daemon's answer cannot be read ({error}): see {}", self.dir.log().display()),
+            Err(error) => bail!(DaemonProblem::Unreadable { error, log: self.dir.log() }),
         }
         self.answered = true;
-        let answer =
-            serde_json::from_str(&answer).context("the daemon's answer is not understood: \"vswitch down\", then start again")?;
+        let answer = serde_json::from_str(&answer).context(DaemonProblem::NotUnderstood)?;
         match answer {
-            Answer::Ok(value) => serde_json::from_value(value)
-                .context("the daemon's answer is of another version: \"vswitch down\", then start again"),
+            Answer::Ok(value) => serde_json::from_value(value).context(DaemonProblem::OtherVersion),
             Answer::Error(text) => bail!(text),
         }
     }
@@ -128,12 +126,12 @@ impl Client {
 
     fn closed(&self) -> anyhow::Error {
         let log = self.dir.log();
-        if self.dir.is_locked() && !self.dir.is_ending() { Problem::Closed { log }.into() } else { self.ended().into() }
+        if self.dir.is_locked() && !self.dir.is_ending() { DaemonProblem::Closed { log }.into() } else { self.ended().into() }
     }
 
     /// What to say when the daemon ended in the middle of something.
-    pub fn ended(&self) -> Problem {
-        Problem::DaemonEnded { log: self.dir.log() }
+    pub fn ended(&self) -> DaemonProblem {
+        DaemonProblem::Ended { log: self.dir.log() }
     }
 
     /// All pages of a list.

@@ -10,6 +10,7 @@
 //! - ids that ours lacks: a namespace above or beside ours, for one below has only ids that ours has.
 //! - anything else, and whatever cannot be told, for /proc is hidden or the process gone: below.
 use super::types::Verb;
+use crate::errors::ProtocolProblem;
 use std::io;
 use std::os::fd::AsFd;
 use vswitch_io::sys::process;
@@ -28,7 +29,7 @@ pub enum Power {
 
 impl Power {
     /// Refuses what this peer may not ask for.
-    pub fn permit(self, verb: &Verb) -> Result<(), String> {
+    pub fn permit(self, verb: &Verb) -> Result<(), ProtocolProblem> {
         match (self, verb) {
             (Self::Full, _) | (Self::AttachOnly, Verb::Attach(_) | Verb::Plug { .. } | Verb::Ready) => Ok(()),
             (
@@ -49,9 +50,7 @@ impl Power {
                 | Verb::Ports { .. }
                 | Verb::HandOver
                 | Verb::Down,
-            ) => Err("you are in a user namespace below the switch's, which may only attach, or /proc hides which: \
-                 run it outside, as the user who started the switch"
-                .into()),
+            ) => Err(ProtocolProblem::AttachOnly),
         }
     }
 }
@@ -166,7 +165,7 @@ mod tests {
     fn attaching_is_all_that_one_below_may() {
         assert!(Power::Full.permit(&Verb::Down).is_ok() && Power::AttachOnly.permit(&Verb::Ready).is_ok());
         for verb in [Verb::Down, Verb::Info, Verb::Stats, Verb::MirrorEnd, Verb::Containers { after: None }] {
-            let error = Power::AttachOnly.permit(&verb).unwrap_err();
+            let error = Power::AttachOnly.permit(&verb).unwrap_err().to_string();
             assert!(error.contains(": ") && !error.contains('\n'), "{error}");
         }
     }

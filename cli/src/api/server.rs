@@ -7,6 +7,7 @@
 //! version, brings too many fds, or is not complete in time. A peer that does not read its answer is closed.
 use super::peer::{IdMaps, Power};
 use super::types::{Answer, REQUEST_BYTES, REQUEST_FDS, Request, VERSION, Verb};
+use crate::errors::ProtocolProblem;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde_json::Value;
@@ -101,23 +102,23 @@ impl Server {
     }
 
     fn admit(&mut self, mut stream: UnixStream, registry: &Registry, now: Instant) {
-        let refuse = |mut stream: UnixStream, why: &str| {
-            let _ = stream.write_all(&line(&Answer::Error(why.into())));
+        let refuse = |mut stream: UnixStream, why: ProtocolProblem| {
+            let _ = stream.write_all(&line(&Answer::Error(why.to_string())));
         };
         let power = match scm::peer(&stream) {
             Ok(peer) if peer.uid == self.owner || peer.uid == 0 => self.own_maps.power_of(&stream, &peer),
             Ok(peer) => {
                 tracing::warn!("refused a connection of uid {}", peer.uid);
-                return refuse(stream, &format!("this vswitch belongs to uid {}: start yours with \"vswitch up\"", self.owner));
+                return refuse(stream, ProtocolProblem::OfOther { owner: self.owner });
             }
-            Err(error) => return refuse(stream, &format!("cannot tell who you are ({error}): connect through the unix socket")),
+            Err(error) => return refuse(stream, ProtocolProblem::Nobody { error }),
         };
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
-            return refuse(stream, &format!("{CONNECTIONS} connections are open: end some"));
+            return refuse(stream, ProtocolProblem::Connections);
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = registry.register(&mut stream, Token(self.first_token + slot), interest) {
-            return refuse(stream, &format!("cannot wait for this connection ({error}): try again"));
+            return refuse(stream, ProtocolProblem::NoWait { error });
         }
         self.serial += 1;
         self.slots[slot] = Some(Connection {
@@ -231,7 +232,7 @@ impl Server {
             let Some(Some(connection)) = self.slots.get_mut(slot) else { continue };
             let late = !connection.busy && connection.deadline.is_some_and(|deadline| deadline <= now);
             if late && connection.outbox.is_empty() && !connection.closing {
-                connection.fail(format!("no request within {} s: send one JSON object and a newline", PATIENCE.as_secs()));
+                connection.fail(&ProtocolProblem::Late);
             }
             let done = !connection.busy && (connection.eof || connection.closing) && connection.outbox.is_empty();
             if late || done {
@@ -261,14 +262,13 @@ impl Connection {
                     self.inbox.extend_from_slice(chunk.get(..received.bytes).unwrap_or_default());
                     self.fds.extend(received.fds);
                     if self.fds.len() > REQUEST_FDS {
-                        return self
-                            .fail(format!("more than {REQUEST_FDS} file descriptors with a request: send a port's and a watch's"));
+                        return self.fail(&ProtocolProblem::Fds);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    return self.fail(format!("{error}: send at most {REQUEST_FDS}, and see that \"ulimit -n\" is high enough"));
+                    return self.fail(&ProtocolProblem::LostFds { error });
                 }
                 Err(_) => {
                     self.eof = true;
@@ -292,8 +292,8 @@ impl Connection {
         }
     }
 
-    fn fail(&mut self, why: String) {
-        self.outbox.extend_from_slice(&line(&Answer::Error(why)));
+    fn fail(&mut self, why: &ProtocolProblem) {
+        self.outbox.extend_from_slice(&line(&Answer::Error(why.to_string().replace('\n', " "))));
         self.closing = true;
         self.busy = false;
         self.deadline = Some(Instant::now() + PATIENCE);
@@ -308,9 +308,9 @@ impl Connection {
         }
         let Some(end) = self.inbox.iter().take(REQUEST_BYTES).position(|octet| *octet == b'\n') else {
             if self.inbox.len() >= REQUEST_BYTES {
-                self.fail(format!("a request has at most {REQUEST_BYTES} octets: send less"));
+                self.fail(&ProtocolProblem::TooLong);
             } else if self.eof && !self.inbox.is_empty() {
-                self.fail("the request is not complete: end it with a newline".into());
+                self.fail(&ProtocolProblem::NotComplete);
             }
             return None;
         };
@@ -318,14 +318,14 @@ impl Connection {
         match parse(&request) {
             Ok(verb) => {
                 if let Err(why) = self.power.permit(&verb) {
-                    self.fail(why);
+                    self.fail(&why);
                     return None;
                 }
                 self.busy = true;
                 Some((verb, std::mem::take(&mut self.fds)))
             }
             Err(why) => {
-                self.fail(why);
+                self.fail(&why);
                 None
             }
         }
@@ -333,21 +333,14 @@ impl Connection {
 }
 
 /// The version is judged first: what another version means by the rest is unknown.
-fn parse(request: &[u8]) -> Result<Verb, String> {
-    let remedy = "send one JSON object in a line, as the vswitch command does";
-    let value: Value = serde_json::from_slice(request).map_err(|error| format!("the request is no JSON ({error}): {remedy}"))?;
+fn parse(request: &[u8]) -> Result<Verb, ProtocolProblem> {
+    let value: Value = serde_json::from_slice(request).map_err(|error| ProtocolProblem::NoJson { error })?;
     match value.get("version").and_then(Value::as_u64) {
-        None => return Err(format!("the request has no version: {remedy}")),
+        None => return Err(ProtocolProblem::NoVersion),
         Some(version) if version == u64::from(VERSION) => {}
-        Some(version) => {
-            let ours = env!("CARGO_PKG_VERSION");
-            return Err(format!(
-                "the daemon is {ours} and speaks protocol {VERSION}, not {version}: \"vswitch down\", then start it again with this version"
-            ));
-        }
+        Some(version) => return Err(ProtocolProblem::OtherVersion { ours: env!("CARGO_PKG_VERSION"), version }),
     }
-    let request: Request =
-        serde_json::from_value(value).map_err(|error| format!("the request is not understood ({error}): {remedy}"))?;
+    let request: Request = serde_json::from_value(value).map_err(|error| ProtocolProblem::NotUnderstood { error })?;
     Ok(request.verb)
 }
 
@@ -366,7 +359,7 @@ mod tests {
             (br#"{"version":2,"verb":"new-one"}"#, "not understood"),
             (br#"{"version":2,"verb":"fdb","cursor":-1}"#, "not understood"),
         ] {
-            let error = parse(request).unwrap_err();
+            let error = parse(request).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(": ") && !error.contains('\n'), "{error}");
         }
         // Depth is bounded by serde_json.

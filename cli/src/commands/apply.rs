@@ -6,8 +6,9 @@ use crate::api::types::Verb;
 use crate::args::{Apply, Up};
 use crate::config::{self, Config, FILE_OCTETS, Running, Wanted};
 use crate::daemon::network::Network;
+use crate::errors::{self, ConfigProblem, RunProblem};
 use crate::plan::{self, Change, Options, Plan};
-use crate::{errors, print};
+use crate::print;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,9 +45,9 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     } else {
         File::open(path).and_then(|file| file.take(limit).read_to_end(&mut octets))
     };
-    read.map_err(|error| anyhow::anyhow!("cannot read {name} ({error}): give a file, or - for standard input"))?;
+    read.map_err(|error| ConfigProblem::Unreadable { file: name.clone(), error })?;
     if octets.len() > FILE_OCTETS {
-        bail!("{name} has more than {FILE_OCTETS} octets: write less");
+        bail!(ConfigProblem::TooLong { file: name });
     }
     Ok((name, octets))
 }
@@ -129,15 +130,15 @@ fn make(change: &Change) -> Result<()> {
 
 /// Attaches in a process of its own, and gives what that prints.
 pub fn attach_in_child(wanted: &Wanted) -> Result<String> {
-    let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+    let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
     let output = Command::new(program).args(wanted.words()).stdin(Stdio::null()).output();
-    let output = output.context("cannot start vswitch once more: see that the program is still there")?;
+    let output = output.context(RunProblem::NotAgain)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     match said.trim().trim_start_matches("vswitch attach: ") {
-        "" => bail!("\"vswitch attach\" ended ({}) and did not say why: try it by hand", output.status),
-        why => bail!("{why}"),
+        "" => bail!(ConfigProblem::NotSaid { status: output.status }),
+        why => bail!(why.to_owned()),
     }
 }

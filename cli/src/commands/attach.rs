@@ -4,8 +4,9 @@ use super::{show, up};
 use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
-use crate::{errors, print};
-use anyhow::{Context, Result, anyhow};
+use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
+use crate::print;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,7 @@ use vswitch_io::link::{self, Addressing, IfName, LinkError, Netlink, TapOptions,
 use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_io::sys::process;
 use vswitch_switch::UnicastMac;
+use vswitch_switch::mac::MacParseError;
 
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
 pub const TAP_QUEUE_FRAMES: u32 = 256;
@@ -55,11 +57,11 @@ pub fn run(args: &Attach) -> Result<()> {
 
 /// Plugs a namespace in. This process is in it afterwards.
 pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attached> {
-    let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
+    let ifname = IfName::parse(&wanted.ifname).map_err(|error| NameProblem::Ifname { ifname: wanted.ifname.clone(), error })?;
     let (mut client, lease) = ask_for_lease(wanted)?;
     let watch = namespace.watch()?;
     namespace.enter()?;
-    let mac: UnicastMac = lease.mac.parse().map_err(|error| anyhow!("{error}"))?;
+    let mac = parse_mac(&lease.mac)?;
     let (port, mask) = make(wanted, rung, namespace, &ifname, mac)?;
     let kind = match &watch.kind {
         netns::WatchKind::Process => WatchKind::Process,
@@ -72,6 +74,11 @@ pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attache
     configure(&ifname, &lease)?;
     client.ask::<()>(Verb::Ready, &[])?;
     Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port })
+}
+
+/// One that the daemon gave.
+fn parse_mac(mac: &str) -> Result<UnicastMac> {
+    Ok(mac.parse().map_err(|error: MacParseError| DaemonProblem::BadMac { error: error.to_string() })?)
 }
 
 /// A daemon that ends just now is one that does not run.
@@ -140,7 +147,7 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
 fn reach(spec: &NsSpec) -> Result<Reach> {
     Ok(match spec {
         NsSpec::Pid(pid) => {
-            let start = process::start_time(*pid).with_context(|| format!("process {pid} has just ended: give another"))?;
+            let start = process::start_time(*pid).context(AttachProblem::ProcessEnded { pid: *pid })?;
             Reach::Process { pid: *pid, start, run: false }
         }
         NsSpec::Path(path) => Reach::Path(std::path::absolute(path)?),
@@ -179,10 +186,10 @@ fn make_once(
 }
 
 fn configure(ifname: &IfName, lease: &Lease) -> Result<()> {
-    let mut netlink = Netlink::open().context("cannot open rtnetlink: see that the kernel has it")?;
-    let index = netlink.index(ifname).context("cannot look the interface up: attach again")?;
-    let index = index.with_context(|| format!("{ifname} went away meanwhile: attach again"))?;
-    let gateway: UnicastMac = lease.gateway_mac.parse().map_err(|error| anyhow!("{error}"))?;
+    let mut netlink = Netlink::open().context(AttachProblem::NoNetlink)?;
+    let index = netlink.index(ifname).context(AttachProblem::NotLookedUp)?;
+    let index = index.with_context(|| AttachProblem::InterfaceGone { ifname: ifname.clone() })?;
+    let gateway = parse_mac(&lease.gateway_mac)?;
     let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
     Ok(link::configure(&mut netlink, index, &to)?)
 }

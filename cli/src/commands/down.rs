@@ -1,6 +1,7 @@
 //! `down`: ends the daemon, waits until it is gone, and removes what it leaves in the run directory.
 use crate::api::client::Client;
 use crate::api::types::Verb;
+use crate::errors::DaemonProblem;
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Result, bail};
@@ -20,7 +21,7 @@ pub fn run() -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while dir.is_locked() {
         if Instant::now() > until {
-            bail!("the daemon (pid {}) has not ended for {} s: see {}", info.pid, PATIENCE.as_secs(), dir.log().display());
+            bail!(DaemonProblem::NotEnded { pid: info.pid, seconds: PATIENCE.as_secs(), log: dir.log() });
         }
         std::thread::sleep(LOOK);
     }

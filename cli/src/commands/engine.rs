@@ -1,4 +1,5 @@
 //! `docker:ID` and `podman:ID`: containers of an engine, whose command line is asked for the container's PID.
+use crate::errors::AttachProblem;
 use anyhow::{Result, bail};
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
@@ -24,36 +25,34 @@ impl Engine {
 
     /// The PID of the container's first process.
     pub fn pid(&self) -> Result<i32> {
-        let Self { program, id } = self;
+        let (program, id) = (self.program, self.id.clone());
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || !id.chars().all(plain) {
-            bail!("{program}:{id:?} names no container: give its name or id, as \"{program} ps\" lists it");
+            bail!(AttachProblem::NoContainer { program, id });
         }
         let mut command = Command::new(program);
-        command.args(["inspect", "--type", "container", "-f", "{{.State.Pid}}", id]).stdin(Stdio::null());
+        command.args(["inspect", "--type", "container", "-f", "{{.State.Pid}}", &id]).stdin(Stdio::null());
         let output = match command.output() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("there is no {program} command: install {program}, or give the PID of a process in the container")
-            }
-            Err(error) => bail!("cannot run {program} ({error}): give the PID of a process in the container"),
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(AttachProblem::NoEngine { program }),
+            Err(error) => bail!(AttachProblem::EngineNotRun { program, error }),
             Ok(output) => output,
         };
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         match said.parse() {
-            Ok(0) => bail!("{program} container {id} does not run: \"{program} start {id}\" first"),
+            Ok(0) => bail!(AttachProblem::Stopped { program, id }),
             Ok(pid) if output.status.success() => Ok(pid),
             Ok(_) | Err(_) => {
                 // The last line tells what went wrong; warnings come before it.
                 let stderr = String::from_utf8_lossy(&output.stderr);
                 let line = stderr.trim().lines().last().unwrap_or_default();
                 let complaint: String = line.chars().take(COMPLAINT).collect();
-                if *program == "docker" && line.to_ascii_lowercase().contains("permission denied") {
-                    bail!("docker is root's here ({complaint}): use sudo, as in \"sudo vswitch attach docker:{id}\"")
+                if program == "docker" && line.to_ascii_lowercase().contains("permission denied") {
+                    bail!(AttachProblem::DockerOfRoot { complaint, id })
                 }
-                if *program == "podman" && nix::unistd::geteuid().is_root() {
-                    bail!("root's podman knows no running container {id} ({complaint}): attach a user's as that user, without sudo")
+                if program == "podman" && nix::unistd::geteuid().is_root() {
+                    bail!(AttachProblem::PodmanOfRoot { complaint, id })
                 }
-                bail!("{program} knows no running container {id} ({complaint}): see \"{program} ps\"")
+                bail!(AttachProblem::NotKnown { program, id, complaint })
             }
         }
     }

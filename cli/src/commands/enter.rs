@@ -1,7 +1,8 @@
 //! Entering a container that is attached: the daemon says how it is reached, the kernel whether we may.
 use crate::api::client::Client;
 use crate::api::types::{Container, Reach};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::errors::{AttachProblem, NameProblem};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid};
@@ -23,13 +24,13 @@ impl Place {
     /// Of a container, by its name.
     pub fn of(name: &str) -> Result<Self> {
         let containers = super::show::containers(&mut Client::connect()?)?;
-        let none = || anyhow!("nothing is attached as \"{name}\": \"vswitch show\" lists what is");
+        let none = || NameProblem::NotAttached { name: name.into() };
         let Container { reach, netns, .. } = containers.into_iter().find(|container| container.name == name).with_context(none)?;
         Ok(Self { name: name.into(), reach, netns })
     }
 
     fn gone(&self) -> anyhow::Error {
-        anyhow!("{} went away meanwhile: \"vswitch show\" lists what is there", self.name)
+        AttachProblem::Gone { name: self.name.clone() }.into()
     }
 
     /// Moves this process into the container's network namespace, and where needed into the user namespace that owns it.
@@ -77,7 +78,7 @@ impl Place {
             Ok(()) => {}
             Err(Errno::ESRCH) => return Err(self.gone()),
             Err(Errno::EPERM | Errno::EACCES) => return Err(self.denied()),
-            Err(error) => bail!("cannot enter {} ({error}): see that its process {pid} still runs", self.name),
+            Err(error) => bail!(AttachProblem::NotEntered { name: self.name.clone(), error, pid }),
         }
         // Where we were, if the container has it too.
         if !directory.is_ok_and(|directory| std::env::set_current_dir(directory).is_ok()) {
@@ -87,7 +88,7 @@ impl Place {
     }
 
     fn denied(&self) -> anyhow::Error {
-        anyhow!("{} is another user's: run as that user, or \"sudo vswitch exec {}\"", self.name, self.name)
+        AttachProblem::OfOther { name: self.name.clone() }.into()
     }
 }
 
@@ -106,7 +107,5 @@ fn settle(outside: NsId) -> Result<()> {
     // Refused where the namespace may set no groups: then there are none to lose.
     let _ = nix::unistd::setgroups(&[]);
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    nix::unistd::setresgid(gid, gid, gid)
-        .and_then(|()| nix::unistd::setresuid(uid, uid, uid))
-        .context("cannot become its root: run as its user")
+    nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid)).context(AttachProblem::NotRoot)
 }

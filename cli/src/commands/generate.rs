@@ -1,5 +1,6 @@
 //! `generate`: man pages and completions, for packages.
 use crate::args::{Args, Generate};
+use crate::errors::ToolProblem;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -8,7 +9,7 @@ use std::path::Path;
 pub fn run(what: Generate) -> Result<()> {
     match what {
         Generate::Man { dir } => {
-            let context = || format!("cannot write to {}: make it", dir.display());
+            let context = || ToolProblem::DirNotWritten { dir: dir.clone() };
             clap_mangen::generate_to(Args::command(), &dir).with_context(context)
         }
         Generate::Completions { dir } => {
@@ -18,6 +19,6 @@ pub fn run(what: Generate) -> Result<()> {
 }
 
 fn completions(shell: Shell, dir: &Path) -> Result<()> {
-    let context = || format!("cannot write to {}: make it", dir.display());
+    let context = || ToolProblem::DirNotWritten { dir: dir.into() };
     clap_complete::generate_to(shell, &mut Args::command(), "vswitch", dir).map(drop).with_context(context)
 }

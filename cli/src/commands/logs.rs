@@ -1,5 +1,6 @@
 //! `logs`: the daemon's log, the one before it included; also of a daemon that has ended. The files are read here, not asked for.
 use crate::api::client::Client;
+use crate::errors::ToolProblem;
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
@@ -26,10 +27,7 @@ pub fn run(follow: bool, lines: Option<usize>) -> Result<()> {
     let before = read(&dir.old_log())?;
     let now = tail.more(&dir.log())?;
     if before.is_none() && now.is_empty() && !follow && !dir.log().exists() {
-        bail!(
-            "there is no log in {}: \"vswitch up\" starts one, in the foreground it goes to standard error",
-            dir.path().display()
-        );
+        bail!(ToolProblem::NoLog { dir: dir.path().into() });
     }
     print::out(last(&(before.unwrap_or_default() + &now), lines))?;
     let stdout = std::io::stdout();
@@ -56,7 +54,7 @@ fn open(path: &Path) -> Result<Option<File>> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}: run as the user who started the daemon", path.display())),
+        Err(error) => Err(error).with_context(|| ToolProblem::LogDenied { log: path.into() }),
     }
 }
 
@@ -93,7 +91,7 @@ impl Tail {
 
     fn rest(&mut self, into: &mut Vec<u8>) -> Result<()> {
         if let Some(file) = &mut self.0 {
-            file.take(READ_OCTETS).read_to_end(into).with_context(|| "cannot read the log: see that its disk works")?;
+            file.take(READ_OCTETS).read_to_end(into).context(ToolProblem::LogNotRead)?;
         }
         Ok(())
     }

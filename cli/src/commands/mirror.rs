@@ -1,6 +1,7 @@
 //! `mirror`: a container's frames, both ways, into a pcap file, until interrupted. We open the file; the daemon writes it.
 use crate::api::client::Client;
 use crate::api::types::{Mirrored, Verb};
+use crate::errors::ToolProblem;
 use crate::print;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,7 +17,7 @@ pub fn run(name: String, path: &Path) -> Result<()> {
     let file: OwnedFd = if to_stdout {
         std::io::stdout().as_fd().try_clone_to_owned()?
     } else {
-        File::create(path).with_context(|| format!("cannot write {}: choose another file", path.display()))?.into()
+        File::create(path).with_context(|| ToolProblem::FileNotWritten { file: path.into() })?.into()
     };
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block()?;

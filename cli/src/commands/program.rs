@@ -1,5 +1,6 @@
 //! What `run` and `exec` share: starting the user's program, and the exit statuses, which are Docker's: the program's own, 128 and the
 //! signal that killed it, or one of those below when it never ran.
+use crate::errors::RunProblem;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -44,17 +45,16 @@ impl From<anyhow::Error> for Refusal {
 /// Becomes the program. It returns only where that fails.
 pub fn become_program(words: &[OsString]) -> Refusal {
     let Some((program, arguments)) = words.split_first() else {
-        return Refusal { status: OURS, why: "there is nothing to run: give a command".into() };
+        return Refusal { status: OURS, why: RunProblem::Nothing.to_string() };
     };
     let error = Command::new(program).args(arguments).exec();
     let shown: String = program.to_string_lossy().chars().take(SHOWN).collect();
     // A directory on the path that is closed to the user gives EACCES, and says nothing of the program.
     let is_missing = error.kind() == ErrorKind::PermissionDenied && !shown.contains('/') && !is_on_path(program);
     if error.kind() == ErrorKind::NotFound || is_missing {
-        return Refusal { status: NOT_FOUND, why: format!("no program {shown:?} is found: check its name and $PATH") };
+        return Refusal { status: NOT_FOUND, why: RunProblem::NotFound { program: shown }.to_string() };
     }
-    let why = format!("{shown:?} cannot be executed ({error}): give an executable file for this machine");
-    Refusal { status: NOT_EXECUTABLE, why }
+    Refusal { status: NOT_EXECUTABLE, why: RunProblem::NotExecutable { program: shown, error }.to_string() }
 }
 
 fn is_on_path(program: &OsStr) -> bool {

@@ -6,9 +6,10 @@
 use super::{restore, show, up};
 use crate::api::client::Client;
 use crate::api::types::{Info, Verb};
+use crate::errors::{self, DaemonProblem};
+use crate::print;
 use crate::rundir::{Other, RunDir};
 use crate::state::State;
-use crate::{errors, print};
 use anyhow::{Context, Result, bail};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -24,9 +25,9 @@ pub fn run() -> Result<()> {
     let old = show::info(&mut client)?;
     let own = nix::unistd::geteuid().as_raw();
     if own != old.owner {
-        bail!("the daemon was started by uid {}: restart it as that user", old.owner);
+        bail!(DaemonProblem::OfOther { owner: old.owner });
     }
-    let running = Other::of_pid(i32::try_from(old.pid)?).context("the daemon has just ended: \"vswitch up\"")?;
+    let running = Other::of_pid(i32::try_from(old.pid)?).context(DaemonProblem::HasEnded)?;
     let (theirs, ours) = UnixStream::pair()?;
     let new = up::Starting::new(&["--take-over".into()], OwnedFd::from(ours).into())?;
     let mut left = None;
@@ -34,7 +35,7 @@ pub fn run() -> Result<()> {
         if !(errors::is_closed(&error) || errors::is_no_daemon(&error)) || !goes(&running) {
             new.kill();
             match Client::connect().and_then(|mut client| show::info(&mut client)) {
-                Ok(info) => bail!("{error:#}; pid {} goes on", info.pid),
+                Ok(info) => bail!(DaemonProblem::GoesOn { why: format!("{error:#}"), pid: info.pid }),
                 Err(_) => return Err(error),
             }
         }

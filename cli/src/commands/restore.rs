@@ -3,6 +3,7 @@
 //! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
 use super::{apply, show};
 use crate::api::client::Client;
+use crate::errors::DaemonProblem;
 use crate::print;
 use crate::rundir::RunDir;
 use crate::state::{Container, State};
@@ -20,7 +21,7 @@ pub fn run() -> Result<()> {
     let dir = RunDir::of_user();
     refuse_running(&dir)?;
     let Some(state) = State::read(&dir)? else {
-        bail!("nothing is to be restored (no {}): \"vswitch up\", or attach something", dir.state().display());
+        bail!(DaemonProblem::NothingToRestore { state: dir.state() });
     };
     restore(&state)
 }
@@ -57,7 +58,7 @@ pub fn attach_again(containers: &[Container]) -> Result<()> {
     }
     print::out(&format!("{restored} restored, {lost} gone\n"))?;
     if failed > 0 {
-        bail!("{failed} of {} could not be attached, see above: attach them by hand", containers.len());
+        bail!(DaemonProblem::NotRestored { failed, all: containers.len() });
     }
     Ok(())
 }
@@ -67,7 +68,7 @@ fn refuse_running(dir: &RunDir) -> Result<()> {
     let until = Instant::now() + ENDING;
     while dir.is_locked() && !dir.is_ending() {
         if Instant::now() > until || Client::connect_to(dir).is_ok_and(|mut client| show::info(&mut client).is_ok()) {
-            bail!("a vswitch runs already, what was attached to the one before is lost: attach it again");
+            bail!(DaemonProblem::NothingLeft);
         }
         std::thread::sleep(LOOK);
     }

@@ -3,6 +3,7 @@
 //! A user's unit belongs to the user's manager, which ends with the last login unless "loginctl enable-linger" was said. Where this cannot
 //! be done the daemon is started in a session of its own.
 use super::up;
+use crate::errors::RunProblem;
 use crate::rundir::{self, RunDir};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
@@ -28,7 +29,7 @@ pub fn start(dir: &RunDir, flags: &[String]) -> Result<bool> {
     }
     let Some(program) = find(&path) else { return Ok(false) };
     let is_user = !nix::unistd::geteuid().is_root();
-    let own = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+    let own = std::env::current_exe().context(RunProblem::NoVswitch)?;
     let words = up::DAEMON.iter().copied().chain(flags.iter().map(String::as_str));
     let daemon: Vec<OsString> = [own.into()].into_iter().chain(words.map(Into::into)).collect();
     let line = command_line(dir, is_user, &daemon);

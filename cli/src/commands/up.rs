@@ -2,6 +2,7 @@
 use super::systemd;
 use crate::api::client::Client;
 use crate::args::Up;
+use crate::errors::{DaemonProblem, RunProblem};
 use crate::rundir::RunDir;
 use crate::{daemon, print};
 use anyhow::{Context, Result, bail};
@@ -48,7 +49,7 @@ pub struct Starting {
 impl Starting {
     /// Runs this very program once more, with `flags`, in a session of its own.
     pub fn new(flags: &[String], input: Stdio) -> Result<Self> {
-        let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+        let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
         let service = privilege::service_user();
         let dir = RunDir::of_user();
         dir.prepare(service)?;
@@ -57,7 +58,7 @@ impl Starting {
         command.args(DAEMON).args(flags).stdin(input).stdout(Stdio::piped()).stderr(log);
         // Whoever starts us may be a unit of systemd itself: that one's readiness is not ours to tell.
         command.env_remove("NOTIFY_SOCKET");
-        let child = command.spawn().context("cannot start the daemon: see that the vswitch program is still there")?;
+        let child = command.spawn().context(DaemonProblem::NotStarted)?;
         Ok(Self { child, dir })
     }
 
@@ -73,8 +74,8 @@ impl Starting {
         }
         let status = self.child.wait()?;
         match said.trim() {
-            "" => bail!("the daemon ended at its start ({status}): see {}", self.dir.log().display()),
-            why => bail!("{why}"),
+            "" => bail!(DaemonProblem::EndedAtStart { status, log: self.dir.log() }),
+            why => bail!(why.to_owned()),
         }
     }
 

@@ -7,6 +7,7 @@ use super::{Daemon, Session};
 use crate::api::events::{Event, EventKind, SUBSCRIBERS, WAITING_OCTETS, class_name};
 use crate::api::server::{ConnectionId, Server};
 use crate::api::types::Answer;
+use crate::errors::VerbProblem;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -61,10 +62,10 @@ impl Daemon {
     /// The connection is told of events from now on.
     pub(super) fn subscribe(&mut self, id: ConnectionId, name: Option<String>) -> Result<Value> {
         if self.sessions.contains_key(&id) {
-            bail!("this connection is in the middle of something: open another");
+            bail!(VerbProblem::Busy);
         }
         if self.listeners() >= SUBSCRIBERS {
-            bail!("{SUBSCRIBERS} connections are told of events already: end one of them");
+            bail!(VerbProblem::Subscribers);
         }
         if self.listeners() == 0 {
             self.worker.set_learned_events(true)?;

@@ -18,9 +18,10 @@ use super::registry::{self, Container};
 use super::watches::Watches;
 use super::{Daemon, network::Network};
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
+use crate::errors::HandoverProblem;
 use crate::rundir::{self, Other};
 use crate::settings;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,6 @@ use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
 pub const VERSION: u32 = 3;
-/// What a message out of turn means.
-const OUT_OF_STEP: &str = "the other daemon does not follow the steps: see the log, and \"vswitch down\" if it lasts";
 /// FDB rows of a message.
 const ROWS: usize = 512;
 
@@ -190,7 +189,7 @@ impl Daemon {
             let fd = self.worker.port_fd(port)?;
             match fd {
                 Ok(fd) => channel.send(&Message::Container(Box::new(state)), &[fd.as_fd(), watch.as_fd()])?,
-                Err(error) => bail!("cannot pass the port of {} on ({error}): try again", container.name),
+                Err(error) => bail!(HandoverProblem::PortNotPassed { name: container.name.clone(), error }),
             }
             checkpoint("old-passing");
         }
@@ -206,7 +205,7 @@ impl Daemon {
         }
         channel.send(&Message::End, &[])?;
         checkpoint("old-sent");
-        let Message::Prepared = channel.receive()? else { bail!(OUT_OF_STEP) };
+        let Message::Prepared = channel.receive()? else { bail!(HandoverProblem::OutOfStep) };
         let (carried, ports) = self.worker.pause()?;
         checkpoint("old-paused");
         let counted = Counted {
@@ -220,14 +219,14 @@ impl Daemon {
         };
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
         checkpoint("old-committed");
-        let Message::Running { pid } = channel.receive()? else { bail!(OUT_OF_STEP) };
+        let Message::Running { pid } = channel.receive()? else { bail!(HandoverProblem::OutOfStep) };
         channel.send(&Message::Go, &[])?;
         checkpoint("old-gone");
         match channel.receive() {
             // It may read already.
             Err(Silence::Late(_)) => {}
             message => {
-                let Message::Reading = message? else { bail!(OUT_OF_STEP) };
+                let Message::Reading = message? else { bail!(HandoverProblem::OutOfStep) };
             }
         }
         self.left = Some(pid);
@@ -236,7 +235,7 @@ impl Daemon {
 }
 
 fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> Result<(State, OwnedFd)> {
-    let (watch, fd) = watches.export(&container.name).context("a container has no watch: detach it first")?;
+    let (watch, fd) = watches.export(&container.name).context(HandoverProblem::NoWatch)?;
     let state = State {
         name: container.name.clone(),
         ns: container.ns,
@@ -264,9 +263,9 @@ pub struct Taken {
 
 /// The first step of the new daemon: what it needs before it gives up its rights.
 pub fn greet(channel: &mut Channel) -> Result<Taken> {
-    let Message::Hello(hello) = channel.receive()? else { bail!(OUT_OF_STEP) };
+    let Message::Hello(hello) = channel.receive()? else { bail!(HandoverProblem::OutOfStep) };
     if hello.version != VERSION {
-        bail!("the running daemon hands over as version {}, not {VERSION}: \"vswitch down\", then up", hello.version);
+        bail!(HandoverProblem::OtherVersion { theirs: hello.version, ours: VERSION });
     }
     let (listener, lock) = channel.two_fds()?;
     let lock = File::from(lock);
@@ -315,30 +314,31 @@ impl Daemon {
             } else if let Message::End = message {
                 return Ok(());
             } else {
-                bail!(OUT_OF_STEP);
+                bail!(HandoverProblem::OutOfStep);
             }
         }
     }
 
     fn adopt(&mut self, state: State, port: OwnedFd, watch: OwnedFd) -> Result<()> {
-        let id = PortId::new(state.port).context("there is no such port: restart with this version on both sides")?;
-        let mac = state.mac.parse().map_err(|error| anyhow!("{}: {error}", state.mac))?;
+        let id = PortId::new(state.port).context(HandoverProblem::NoSuchPort)?;
+        let mac = state.mac.parse().map_err(|error| HandoverProblem::Mac { mac: state.mac.clone(), error })?;
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &state.settings)?;
         let port = match state.kind {
             Kind::Tap => Port::tap(port, state.mask),
             Kind::Veth => Port::packet(port),
         };
-        let port = port.map_err(|error| anyhow!("{error}"))?;
+        let port = port.map_err(|error| HandoverProblem::PortFd { error: error.to_string() })?;
         let taken = self.worker.adopt_port(id, port, config.clone(), state.mtu)?;
-        taken.map_err(|error| anyhow!("port {id} cannot be taken ({error:?})"))?;
+        taken.map_err(|error| HandoverProblem::PortNotTaken { id, error })?;
         let kind = match state.watch {
             WatchKind::Process => netns::WatchKind::Process,
             WatchKind::Name { dir, file } => {
                 netns::WatchKind::Name { dir, file, id: netns::NsId { dev: state.ns.dev, ino: state.ns.ino } }
             }
         };
-        let ifname = IfName::parse(&state.ifname).map_err(|error| anyhow!("{}: {error}", state.ifname))?;
+        let ifname =
+            IfName::parse(&state.ifname).map_err(|error| HandoverProblem::Ifname { ifname: state.ifname.clone(), error })?;
         let name = state.name.clone();
         self.registry.adopt(Container {
             name: state.name,
@@ -367,7 +367,7 @@ impl Daemon {
             // Killed when all was sent: nobody else is there, only the counters begin anew.
             Err(Silence::Gone) => Box::default(),
             message => {
-                let Message::Commit(counted) = message? else { bail!(OUT_OF_STEP) };
+                let Message::Commit(counted) = message? else { bail!(HandoverProblem::OutOfStep) };
                 counted
             }
         };
@@ -390,7 +390,7 @@ impl Daemon {
         match channel.receive() {
             Err(Silence::Gone) => {}
             message => {
-                let Message::Go = message? else { bail!(OUT_OF_STEP) };
+                let Message::Go = message? else { bail!(HandoverProblem::OutOfStep) };
             }
         }
         checkpoint("new-going");

@@ -2,6 +2,7 @@
 use super::Daemon;
 use crate::api::events::rfc3339;
 use crate::api::types::{self, Inspected};
+use crate::errors::AttachProblem;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use vswitch_switch::DropReason;
@@ -11,7 +12,7 @@ impl Daemon {
         let (container, port) = self.registry.attached(name)?;
         let stats = self.worker.stats()?;
         let of_port = stats.ports.iter().find(|(id, _)| *id == port);
-        let (_, counted) = of_port.with_context(|| format!("{name} went away meanwhile: \"vswitch show\" lists what is there"))?;
+        let (_, counted) = of_port.with_context(|| AttachProblem::Gone { name: name.into() })?;
         let drop = |reason: &DropReason| types::Drop {
             reason: reason.name().into(),
             frames: counted.counters.drops.get(*reason),

@@ -17,6 +17,7 @@ use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, Server};
 use crate::api::types::{Answer, Mirrored};
 use crate::args::Up;
+use crate::errors::{DaemonProblem, VerbProblem};
 use crate::rundir::{self, RunDir};
 use crate::settings;
 use crate::state;
@@ -29,7 +30,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
 use registry::Registry;
-pub use registry::check_name;
+pub use registry::{NAME_OCTETS, check_name};
 use saver::Saver;
 use std::collections::HashMap;
 use std::fs::File;
@@ -193,7 +194,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let (notify, journal) = (Notify::from_env(), if options.detached { None } else { notify::journal() });
     // /proc is out of reach later.
     let signature = rundir::signature()?;
-    let open_files_limit = process::raise_open_files().context("cannot raise the limit of open files")?;
+    let open_files_limit = process::raise_open_files().context(DaemonProblem::OpenFiles)?;
     // Blocked here, so that every thread inherits it: the signals come through an fd.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
@@ -275,8 +276,8 @@ impl Daemon {
             },
         );
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
-        let worker = worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify)
-            .context("cannot start the worker")?;
+        let worker =
+            worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify).context(DaemonProblem::NoWorker)?;
         Ok(Self {
             poll,
             signals,
@@ -304,7 +305,7 @@ impl Daemon {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
-                return Err(error).context("cannot wait for events");
+                return Err(error).context(DaemonProblem::NoEvents);
             }
             more = false;
             for event in &events {
@@ -333,7 +334,7 @@ impl Daemon {
             }
         }
         if let Some(leaving) = self.leaving.take() {
-            self.answer(leaving.id, Err(anyhow::anyhow!("the daemon was told to end meanwhile: \"vswitch up\" starts another")));
+            self.answer(leaving.id, Err(DaemonProblem::ToldToEnd.into()));
         }
         if self.left.is_none() {
             self.saver.finish(&self.registry);
@@ -382,7 +383,7 @@ impl Daemon {
             .collect();
         for id in late {
             self.sessions.remove(&id);
-            self.answer(id, Err(anyhow::anyhow!("detached, but the kernel is slow to remove the interface: look again")));
+            self.answer(id, Err(VerbProblem::SlowKernel.into()));
         }
         for id in self.server.sweep(now) {
             match self.sessions.remove(&id) {
@@ -448,7 +449,7 @@ impl Daemon {
             None => Ok(serde_json::to_value(Mirrored { frames: captured.written, lost: captured.lost }).unwrap_or_default()),
             Some(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
-                Err(anyhow::anyhow!("the file cannot be written ({error}) after {} frames: choose another", captured.written))
+                Err(VerbProblem::MirrorNotWritten { error, frames: captured.written }.into())
             }
         };
         self.answer(id, result);

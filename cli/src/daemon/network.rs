@@ -1,5 +1,5 @@
 //! The one network: its subnet, its gateway, and who has which address.
-use crate::errors::Problem;
+use crate::errors::NameProblem;
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -8,9 +8,9 @@ use vswitch_nat::gateway::GatewayConfig;
 use vswitch_switch::UnicastMac;
 
 /// Prefix of a subnet that we choose, in bits.
-const PREFIX: u8 = 20;
+pub const PREFIX: u8 = 20;
 /// Prefixes that can be asked for: from a class A to one with two hosts.
-const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
+pub const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
 /// The network's name; there will be others.
 const NAME: &str = "default";
 
@@ -24,7 +24,7 @@ impl Network {
     /// What was asked for, or the first private /20 that this host has no other use for.
     pub fn choose(subnet: Option<&str>, gateway: Option<Ipv4Addr>) -> Result<Self> {
         let in_use = Netlink::open().and_then(|mut netlink| netlink.ipv4_in_use());
-        let in_use = in_use.context("cannot read this host's routes: give --subnet")?;
+        let in_use = in_use.context(NameProblem::NoRoutes)?;
         let net = match subnet {
             Some(subnet) => parse(subnet)?,
             None => free(&in_use, gateway)?,
@@ -42,7 +42,8 @@ impl Network {
         let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix };
         let network = Self { config };
         if !network.is_host(address) || network.base() != net.address.to_bits() {
-            bail!("--gateway {address} is outside {}/{}: choose {}", net.address, net.prefix, Range(&Self::new(net, None)?, None));
+            let range = Range(&Self::new(net, None)?, None).to_string();
+            bail!(NameProblem::GatewayOutside { gateway: address, subnet: format!("{}/{}", net.address, net.prefix), range });
         }
         Ok(network)
     }
@@ -50,7 +51,7 @@ impl Network {
     /// That of another daemon.
     pub fn of(gateway: Ipv4Addr, prefix: u8) -> Result<Self> {
         if !PREFIXES.contains(&prefix) {
-            bail!("a network cannot have {prefix} bits: restart with this version on both sides");
+            bail!(NameProblem::OtherPrefix { prefix });
         }
         Self::new(Ipv4Net { address: Ipv4Addr::from_bits(gateway.to_bits() & !(u32::MAX >> prefix)), prefix }, Some(gateway))
     }
@@ -86,10 +87,10 @@ impl Network {
     pub fn check(&self, address: Ipv4Addr) -> Result<()> {
         let range = Range(self, Some(self.config.address));
         if address == self.config.address {
-            bail!(Problem::IpOfGateway { ip: address, range: range.to_string() });
+            bail!(NameProblem::IpOfGateway { ip: address, range: range.to_string() });
         }
         if !self.is_host(address) {
-            bail!(Problem::IpOutside { ip: address, network: self.to_string(), range: range.to_string() });
+            bail!(NameProblem::IpOutside { ip: address, network: self.to_string(), range: range.to_string() });
         }
         Ok(())
     }
@@ -122,16 +123,14 @@ impl fmt::Display for Range<'_> {
 }
 
 fn parse(subnet: &str) -> Result<Ipv4Net> {
-    let (address, prefix) =
-        subnet.split_once('/').with_context(|| format!("--subnet {subnet} has no length: write A/LEN, as 10.88.0.0/20"))?;
-    let address: Ipv4Addr =
-        address.parse().with_context(|| format!("--subnet {subnet} is no IPv4 subnet: write A/LEN, as 10.88.0.0/20"))?;
+    let text = || subnet.to_owned();
+    let (address, prefix) = subnet.split_once('/').with_context(|| NameProblem::NoLength { subnet: text() })?;
+    let address: Ipv4Addr = address.parse().with_context(|| NameProblem::NoSubnet { subnet: text() })?;
     let prefix = prefix.parse().ok().filter(|prefix| PREFIXES.contains(prefix));
-    let prefix = prefix
-        .with_context(|| format!("--subnet {subnet} cannot be: choose a length of {} to {}", PREFIXES.start(), PREFIXES.end()))?;
+    let prefix = prefix.with_context(|| NameProblem::Length { subnet: text() })?;
     let base = Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> prefix));
     if base != address {
-        bail!("--subnet {subnet} has bits beyond its length: write {base}/{prefix}");
+        bail!(NameProblem::Bits { subnet: text(), base, prefix });
     }
     if address.is_loopback()
         || address.is_unspecified()
@@ -139,7 +138,7 @@ fn parse(subnet: &str) -> Result<Ipv4Net> {
         || address.to_bits() >= 0xe000_0000
         || address.octets()[0] == 0
     {
-        bail!("--subnet {subnet} is no unicast subnet: choose a private one, as 10.88.0.0/20");
+        bail!(NameProblem::NotUnicast { subnet: text() });
     }
     Ok(Ipv4Net { address, prefix })
 }
@@ -155,8 +154,8 @@ fn free(in_use: &[Ipv4Net], gateway: Option<Ipv4Addr>) -> Result<Ipv4Net> {
         host.is_none_or(|host| net.overlaps(&host)) && !in_use.iter().any(|used| net.overlaps(used))
     };
     nets.find(fits).with_context(|| match gateway {
-        Some(gateway) => format!("--gateway {gateway} is in no private subnet that is free: give --subnet too"),
-        None => "every private /20 is in use on this host: give --subnet".into(),
+        Some(gateway) => NameProblem::GatewayNotFree { gateway },
+        None => NameProblem::NoSubnetFree,
     })
 }
 

@@ -4,7 +4,7 @@
 //! *ready*. One that its command line abandons before it is ready is forgotten.
 use super::network::Network;
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
-use crate::errors::Problem;
+use crate::errors::NameProblem;
 use crate::settings;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
-const NAME_OCTETS: usize = 63;
+pub const NAME_OCTETS: usize = 63;
 /// Names that mean something else in commands.
 const RESERVED: [&str; 2] = ["switch", "gateway"];
 
@@ -69,8 +69,8 @@ impl Registry {
     pub fn attached(&self, name: &str) -> Result<(&Container, PortId)> {
         let container = self.get(name).and_then(|container| Some((container, container.port?)));
         container.with_context(|| match self.len() {
-            0 => Problem::NothingAttached { name: name.into() },
-            _ => Problem::NotAttached { name: name.into() },
+            0 => NameProblem::NothingAttached { name: name.into() },
+            _ => NameProblem::NotAttached { name: name.into() },
         })
     }
 
@@ -96,27 +96,27 @@ impl Registry {
         check_name(&name)?;
         // A name, path or number that can be one.
         NsSpec::parse(&wanted.reach.spec().to_string())?;
-        let ifname = IfName::parse(&wanted.ifname).map_err(|error| anyhow::anyhow!("--ifname {:?}: {error}", wanted.ifname))?;
+        let ifname = IfName::parse(&wanted.ifname).map_err(|error| NameProblem::Ifname { ifname: wanted.ifname.clone(), error })?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
-            bail!(Problem::Mtu { mtu: wanted.mtu });
+            bail!(NameProblem::Mtu { mtu: wanted.mtu });
         }
         if let Some(other) = self.by_ns(wanted.ns) {
-            bail!(Problem::NamespaceAttached { at: at(other), other: other.name.clone() });
+            bail!(NameProblem::NamespaceAttached { at: at(other), other: other.name.clone() });
         }
         if let Some(other) = self.get(&name) {
-            bail!(Problem::NameTaken { at: at(other), other: other.name.clone() });
+            bail!(NameProblem::Taken { at: at(other), other: other.name.clone() });
         }
         let ip = self.address(wanted.ip)?;
         let mac = match &wanted.mac {
-            Some(mac) => mac.parse().map_err(|error| anyhow::anyhow!("--mac {mac}: {error}"))?,
+            Some(mac) => mac.parse().map_err(|error| NameProblem::Mac { mac: mac.clone(), error })?,
             None => UnicastMac::for_ipv4(ip.octets()),
         };
         let gateway = self.network.gateway();
         if mac == gateway.mac {
-            bail!(Problem::MacOfGateway { mac });
+            bail!(NameProblem::MacOfGateway { mac });
         }
         if let Some(other) = self.containers.values().find(|other| other.mac == mac) {
-            bail!(Problem::MacTaken { mac, at: at(other) });
+            bail!(NameProblem::MacTaken { mac, at: at(other) });
         }
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
         let config = settings::apply(&default, mac, &wanted.settings)?;
@@ -144,13 +144,11 @@ impl Registry {
         let Some(ip) = wanted else {
             let taken: std::collections::HashSet<Ipv4Addr> = self.containers.values().map(|container| container.ip).collect();
             let free = self.network.first_free(|address| taken.contains(&address));
-            return free.with_context(|| {
-                format!("network {} has no address left: detach something, or choose a larger --subnet", self.network)
-            });
+            return free.with_context(|| NameProblem::NoIpLeft { network: self.network.to_string() });
         };
         self.network.check(ip)?;
         if let Some(other) = self.containers.values().find(|other| other.ip == ip) {
-            bail!(Problem::IpTaken { ip, at: at(other) });
+            bail!(NameProblem::IpTaken { ip, at: at(other) });
         }
         Ok(ip)
     }
@@ -223,14 +221,11 @@ fn at(container: &Container) -> String {
 /// Names are for people, shells and host names: letters, digits, and within them '.', '_' and '-'.
 pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let shown: String = name.chars().take(NAME_OCTETS + 1).collect();
     if name.len() > NAME_OCTETS || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
-        bail!(
-            "{shown:?} cannot be a name: pass --name with 1 to {NAME_OCTETS} letters, digits, '.', '_' or '-', the first a letter or digit"
-        );
+        bail!(NameProblem::Odd { name: name.chars().take(NAME_OCTETS + 1).collect() });
     }
     if RESERVED.contains(&name) {
-        bail!(Problem::NameReserved { name: name.into() });
+        bail!(NameProblem::Reserved { name: name.into() });
     }
     Ok(())
 }

@@ -3,8 +3,9 @@ use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session, registry};
 use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, PATIENCE};
 use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reserve, Verb, WatchKind};
+use crate::errors::VerbProblem;
 use crate::settings;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,7 +75,7 @@ impl Daemon {
 
     fn attach(&mut self, id: ConnectionId, wanted: &Reserve) -> Result<Value> {
         if self.sessions.contains_key(&id) {
-            bail!("this connection is in the middle of something: open another");
+            bail!(VerbProblem::Busy);
         }
         let lease = self.registry.reserve(wanted)?;
         self.sessions.insert(id, Session::Attaching { name: lease.name.clone() });
@@ -87,44 +88,42 @@ impl Daemon {
         match self.sessions.get(&id) {
             Some(Session::Attaching { name }) => Ok(name.clone()),
             Some(Session::Detaching { .. } | Session::Mirroring { .. } | Session::Listening(_)) | None => {
-                bail!("nothing is being attached on this connection, or its namespace went away meanwhile: attach again")
+                bail!(VerbProblem::NotAttaching)
             }
         }
     }
 
     fn plug(&mut self, id: ConnectionId, kind: Kind, mask: u32, watch: WatchKind, fds: Vec<OwnedFd>) -> Result<Value> {
         let name = self.attaching(id)?;
-        let container = self.registry.get(&name).context("it was detached meanwhile: attach again")?;
+        let container = self.registry.get(&name).context(VerbProblem::Detached)?;
         if container.port.is_some() || container.kind != kind {
-            bail!("{name} has a port, or was reserved for another kind: attach again");
+            bail!(VerbProblem::NotReserved { name });
         }
-        let [port, watched] = <[OwnedFd; 2]>::try_from(fds)
-            .map_err(|fds| anyhow!("{} file descriptors with a port: send the port's and the watch's", fds.len()))?;
+        let [port, watched] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| VerbProblem::PlugFds { count: fds.len() })?;
         let port = match kind {
             Kind::Tap => Port::tap(port, mask),
             Kind::Veth => Port::packet(port),
         };
-        let port = port
-            .map_err(|error| anyhow!("the port's file descriptor is not what it should be ({error}): attach with this version"))?;
+        let port = port.map_err(|error| VerbProblem::PortFd { error: error.to_string() })?;
         let ns = netns::NsId { dev: container.ns.dev, ino: container.ns.ino };
         let kind = match watch {
             WatchKind::Process => netns::WatchKind::Process,
             WatchKind::Name { dir, file } if dir.is_absolute() => netns::WatchKind::Name { dir, file, id: ns },
-            WatchKind::Name { dir, .. } => bail!("{} is no absolute path: attach with this version", dir.display()),
+            WatchKind::Name { dir, .. } => bail!(VerbProblem::WatchDir { dir }),
         };
         let watch_text = registry::watch_text(&kind);
         let watch = Watch { fd: watched, kind };
         if !watch.fd_fits() {
-            bail!("the watch's file descriptor is not what it should be: attach with this version");
+            bail!(VerbProblem::WatchFd);
         }
         let (config, mtu) = (container.config.clone(), container.mtu);
         let port = self.worker.add_port(port, config, mtu)?.map_err(|error| port_error(error, &name))?;
         // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
         self.fetch_news();
         self.registry.plug(&name, port, watch_text);
-        if self.watches.add(self.poll.registry(), &name, watch).context("cannot watch the namespace: attach again")? {
+        if self.watches.add(self.poll.registry(), &name, watch).context(VerbProblem::NotWatched)? {
             self.forget(&name, "its namespace is gone");
-            bail!("the namespace went away meanwhile: make it again and attach it");
+            bail!(VerbProblem::NamespaceGone);
         }
         value(Plugged { port: port.get() })
     }
@@ -132,7 +131,7 @@ impl Daemon {
     fn ready(&mut self, id: ConnectionId) -> Result<Value> {
         let name = self.attaching(id)?;
         let container = self.registry.get_mut(&name).filter(|container| container.port.is_some());
-        let container = container.context("it has no port yet: plug one in first")?;
+        let container = container.context(VerbProblem::NotPlugged)?;
         container.ready = true;
         container.since = SystemTime::now();
         self.saver.mark();
@@ -147,12 +146,12 @@ impl Daemon {
     /// True when it is done, false when it will be answered.
     fn detach(&mut self, id: ConnectionId, name: &str, ns: Option<NsId>) -> Result<bool> {
         if self.sessions.contains_key(&id) {
-            bail!("this connection is in the middle of something: open another");
+            bail!(VerbProblem::Busy);
         }
         let by_name = self.registry.get(name);
         let name = match by_name.or_else(|| self.registry.by_ns(ns?)) {
             Some(container) if container.ready => container.name.clone(),
-            Some(container) => bail!("{} is being attached: wait for it", container.name),
+            Some(container) => bail!(VerbProblem::BeingAttached { name: container.name.clone() }),
             None => return self.registry.attached(name).map(|_| true),
         };
         match self.forget(&name, "asked to") {
@@ -202,12 +201,10 @@ impl Daemon {
         let (vid, mac) = vlan_and_mac(vlan, mac)?;
         let (container, port) = self.registry.attached(name)?;
         if !container.config.vlan.carries(vid) {
-            bail!("{name} is not in VLAN {vid}: give one of its own with --vlan, or \"vswitch set {name} vlan={vid}\" first");
+            bail!(VerbProblem::NotInVlan { name: name.into(), vid });
         }
         self.worker.fdb_add(vid, mac, port)?.map_err(|error| match error {
-            FdbError::Full => {
-                anyhow!("the table is full of entries made by hand: \"vswitch fdb del\" some, or \"vswitch up --fdb-limit\"")
-            }
+            FdbError::Full => VerbProblem::FdbFull,
         })?;
         done()
     }
@@ -215,7 +212,7 @@ impl Daemon {
     fn fdb_del(&self, vlan: u16, mac: &str) -> Result<Value> {
         let (vid, mac) = vlan_and_mac(vlan, mac)?;
         if !self.worker.fdb_del(vid, mac)? {
-            bail!("{mac} is not known in VLAN {vid}: \"vswitch fdb\" lists what is");
+            bail!(VerbProblem::NotKnown { mac, vid });
         }
         done()
     }
@@ -227,15 +224,15 @@ impl Daemon {
 
     fn mirror(&mut self, id: ConnectionId, name: &str, mut fds: Vec<OwnedFd>) -> Result<Value> {
         if self.sessions.contains_key(&id) {
-            bail!("this connection is in the middle of something: open another");
+            bail!(VerbProblem::Busy);
         }
         let (_, port) = self.registry.attached(name)?;
         let (Some(file), true) = (fds.pop(), fds.is_empty()) else {
-            bail!("a mirror needs one file descriptor, to write to");
+            bail!(VerbProblem::MirrorFd);
         };
         let ticket = self.worker.start_mirror(port, file)?.map_err(|error| match error {
-            MirrorError::Port => anyhow!("{name} is mirrored already: end that mirror first (interrupt it)"),
-            MirrorError::TooMany => anyhow!("too many mirrors run: end one first"),
+            MirrorError::Port => VerbProblem::Mirrored { name: name.into() },
+            MirrorError::TooMany => VerbProblem::Mirrors,
         })?;
         self.sessions.insert(id, Session::Mirroring { ticket, port, name: name.into() });
         self.server.set_patience(id, None);
@@ -249,7 +246,7 @@ impl Daemon {
                 Ok(self.worker.end_mirror(*port)?)
             }
             Some(Session::Attaching { .. } | Session::Detaching { .. } | Session::Listening(_)) | None => {
-                bail!("no mirror runs on this connection: start one")
+                bail!(VerbProblem::NoMirror)
             }
         }
     }
@@ -257,10 +254,10 @@ impl Daemon {
     /// Another daemon is to take over, as soon as nothing is half done.
     fn leave(&mut self, id: ConnectionId, mut fds: Vec<OwnedFd>) -> Result<()> {
         let (Some(channel), true) = (fds.pop(), fds.is_empty()) else {
-            bail!("a hand-over needs one file descriptor, to speak over: \"vswitch restart\"");
+            bail!(VerbProblem::HandOverFd);
         };
         if self.leaving.is_some() {
-            bail!("a restart is under way: wait for it");
+            bail!(VerbProblem::Leaving);
         }
         for session in self.sessions.values() {
             match session {
@@ -375,15 +372,15 @@ fn by_reason(drops: &DropCounts) -> std::collections::BTreeMap<String, u64> {
 }
 
 fn vlan_and_mac(vlan: u16, mac: &str) -> Result<(Vid, Mac)> {
-    let vid = Vid::new(vlan).with_context(|| format!("VLAN {vlan} cannot be: choose 1 to 4094"))?;
-    let mac = mac.parse().map_err(|error| anyhow!("{mac}: {error}"))?;
+    let vid = Vid::new(vlan).context(VerbProblem::NoVlan { vlan })?;
+    let mac = mac.parse().map_err(|error| VerbProblem::NoMac { mac: mac.into(), error })?;
     Ok((vid, mac))
 }
 
-fn port_error(error: PortError, name: &str) -> anyhow::Error {
+fn port_error(error: PortError, name: &str) -> VerbProblem {
     match error {
-        PortError::NoPort => anyhow!("every port is taken: detach something first"),
-        PortError::Number => anyhow!("{name} went away meanwhile: attach it again"),
-        PortError::MacTaken(mac) => anyhow!("{mac} belongs to another port: choose another --mac, or leave the guard off"),
+        PortError::NoPort => VerbProblem::NoPortFree,
+        PortError::Number => VerbProblem::PortGone { name: name.into() },
+        PortError::MacTaken(mac) => VerbProblem::MacOfPort { mac },
     }
 }

@@ -9,8 +9,9 @@ use super::{ports, stats};
 use crate::api::client;
 use crate::api::types::{Stats, Verb};
 use crate::args::Demo;
+use crate::errors::ToolProblem;
 use crate::print;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use stage::Stage;
 use std::net::Ipv4Addr;
 use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions};
@@ -71,7 +72,7 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     let stats: Stats = stage.connect()?.ask(Verb::Stats, &[])?;
     stage.show(&format!("frames  {}", stats::accounts(&stats)))?;
     if !stats.balanced {
-        bail!("the accounts do not balance: please report it with what you see above");
+        bail!(ToolProblem::NotBalanced);
     }
     let sent: u64 = ports::all(&mut stage.connect()?)?.iter().map(|port| port.tx_bytes).sum();
     stage.show(&format!("{:.2} GB forwarded, {} frames dropped", sent as f64 / 1e9, stats.dropped))
@@ -85,19 +86,19 @@ fn container(stage: &mut Stage, name: &str, command: &[&str]) -> Result<()> {
 
 fn address_of(stage: &Stage, name: &str) -> Result<Ipv4Addr> {
     let mut containers = super::show::containers(&mut stage.connect()?)?.into_iter();
-    Ok(containers.find(|container| container.name == name).context("it went away meanwhile: start the demo again")?.ip)
+    Ok(containers.find(|container| container.name == name).context(ToolProblem::Gone)?.ip)
 }
 
 /// Gbit/s, as [`traffic::fetch`] prints them.
 fn rate(fetched: &str) -> Result<f64> {
     let rate = fetched.split_whitespace().next().and_then(|number| number.parse().ok());
-    rate.filter(|rate| *rate > 0.0).with_context(|| format!("no transfer was measured: {fetched}"))
+    rate.filter(|rate| *rate > 0.0).with_context(|| ToolProblem::NotMeasured { said: fetched.trim().into() })
 }
 
 /// A bare copy loop between TAPs in two namespaces, until it is ended. The second belongs to the first's user namespace, or both to ours.
 pub fn relay(a: &str, b: &str) -> Result<()> {
     let namespaces = [a, b].map(|text| NsSpec::parse(text).and_then(|spec| Namespace::open(&spec)));
-    let ifname = IfName::parse("eth0").map_err(|error| anyhow!("{error}"))?;
+    let ifname = IfName::parse("eth0")?;
     let macs = RELAY.map(|address| UnicastMac::for_ipv4(address.octets()).mac().0);
     let mut taps = Vec::new();
     for (end, namespace) in namespaces.into_iter().enumerate() {
@@ -106,11 +107,11 @@ pub fn relay(a: &str, b: &str) -> Result<()> {
         let options = TapOptions { mac: macs[own], mtu: 1_500, txqueuelen: super::attach::TAP_QUEUE_FRAMES, max_rung: 0 };
         taps.push(link::open_tap(&ifname, &options)?.0);
         let mut netlink = Netlink::open()?;
-        let index = netlink.index(&ifname)?.context("the TAP went away: start again")?;
+        let index = netlink.index(&ifname)?.context(ToolProblem::TapGone)?;
         let to = Addressing { address: RELAY[own], prefix: RELAY_PREFIX, gateway: RELAY[other], gateway_mac: macs[other] };
         link::configure(&mut netlink, index, &to)?;
     }
-    let [a, b] = <[_; 2]>::try_from(taps).map_err(|_| anyhow!("two TAPs are needed: start again"))?;
+    let [a, b] = <[_; 2]>::try_from(taps).map_err(|_| ToolProblem::NoTaps)?;
     let (_stopper, stop) = std::os::unix::net::UnixStream::pair()?;
     print::out(&format!("{RELAYING}\n"))?;
     Ok(vswitch_io::relay::relay(a, b, std::os::fd::AsFd::as_fd(&stop))?)

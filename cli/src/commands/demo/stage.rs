@@ -2,6 +2,7 @@
 use super::super::show;
 use crate::api::client::Client;
 use crate::api::types::{Container, Reach};
+use crate::errors::{RunProblem, ToolProblem};
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
@@ -55,11 +56,11 @@ impl Stage {
     pub fn new() -> Result<Self> {
         for tool in ["unshare", "nsenter"] {
             if !is_installed(tool) {
-                bail!("there is no {tool}: install util-linux");
+                bail!(ToolProblem::NoTool { tool });
             }
         }
-        let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
-        let programs = program.parent().context("the vswitch program is in no directory: start it by its path")?.to_owned();
+        let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
+        let programs = program.parent().context(RunProblem::NoDirectory)?.to_owned();
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", programs.display());
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
@@ -95,11 +96,11 @@ impl Stage {
     }
 
     fn spawn(&mut self, command: &[&str]) -> Result<usize> {
-        let [program, arguments @ ..] = command else { bail!("there is nothing to run") };
+        let [program, arguments @ ..] = command else { bail!(RunProblem::Nothing) };
         let mut prepared = Command::new(program);
         prepared.args(arguments).env("PATH", &self.path).env("VSWITCH_RUN_DIR", self.run_dir.path());
         prepared.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = prepared.spawn().with_context(|| format!("cannot run {program}: see that it is installed"))?;
+        let child = prepared.spawn().with_context(|| ToolProblem::NotRun { program: (*program).into() })?;
         self.children.push(child);
         Ok(self.children.len() - 1)
     }
@@ -122,16 +123,18 @@ impl Stage {
         if !ended || interrupted {
             let _ = child.kill();
             let _ = child.wait();
-            let why =
-                if interrupted { "interrupted: start it again" } else { "it takes too long: see what else runs on this machine" };
-            bail!("{} ({waited:?}): {why}", command.join(" "));
+            let (command, waited) = (command.join(" "), format!("{waited:?}"));
+            if interrupted {
+                bail!(ToolProblem::Interrupted { command, waited });
+            }
+            bail!(ToolProblem::TooSlow { command, waited });
         }
         let output = child.wait_with_output()?;
         let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
             // Its last line says why; ours begins with the program's name already.
             let why = complained.trim().lines().last().or(said.trim().lines().last()).unwrap_or("it says nothing");
-            bail!("{}", why.strip_prefix("vswitch ").unwrap_or(why));
+            bail!(why.strip_prefix("vswitch ").unwrap_or(why).to_owned());
         }
         Ok(said.into_owned())
     }
@@ -148,8 +151,8 @@ impl Stage {
         }
         if line.trim() != ready {
             let child = self.children.swap_remove(number);
-            let complained = String::from_utf8_lossy(&child.wait_with_output()?.stderr).trim().to_owned();
-            bail!("the step failed: {complained}");
+            let complaint = String::from_utf8_lossy(&child.wait_with_output()?.stderr).trim().replace('\n', ", ");
+            bail!(ToolProblem::StepFailed { complaint });
         }
         Ok(())
     }
@@ -207,11 +210,8 @@ impl Stage {
             let ended = self.children.get_mut(number).is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
             if ended {
                 let child = self.children.swap_remove(number);
-                let complained = String::from_utf8_lossy(&child.wait_with_output()?.stderr).trim().replace('\n', ", ");
-                bail!(
-                    "this system lets you make no namespaces ({complained}): allow user namespaces \
-                     (kernel.unprivileged_userns_clone=1, or AppArmor's apparmor_restrict_unprivileged_userns=0), or use sudo"
-                );
+                let complaint = String::from_utf8_lossy(&child.wait_with_output()?.stderr).trim().replace('\n', ", ");
+                bail!(ToolProblem::NoNamespaces { complaint });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -239,8 +239,7 @@ impl Stage {
         }
         self.children.clear();
         if self.run_dir.path().exists() {
-            self.run_quietly(&["vswitch", "down"])
-                .with_context(|| format!("cannot clean up, see {}", self.run_dir.path().display()))?;
+            self.run_quietly(&["vswitch", "down"]).with_context(|| ToolProblem::NotCleaned { dir: self.run_dir.path().into() })?;
         }
         Ok(())
     }

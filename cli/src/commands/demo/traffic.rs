@@ -1,4 +1,5 @@
 //! The demo's traffic: a TCP server and client, and a ping for machines that have none.
+use crate::errors::ToolProblem;
 use crate::print;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -28,8 +29,7 @@ const PINGS: u16 = 3;
 
 /// Sends as much as the client takes, to one client after another.
 pub fn serve() -> Result<()> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).with_context(|| format!("cannot listen on port {PORT}: end what does"))?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context(ToolProblem::PortTaken { port: PORT })?;
     print::out(&format!("{SERVING}\n"))?;
     let chunk = vec![0; CHUNK];
     // Whoever started it may be gone: it waits for nobody for ever.
@@ -45,8 +45,7 @@ pub fn serve() -> Result<()> {
 /// Fetches for so many seconds and says how fast that was.
 pub fn fetch(address: Ipv4Addr, seconds: u64) -> Result<()> {
     let to = SocketAddr::V4(SocketAddrV4::new(address, PORT));
-    let mut stream = TcpStream::connect_timeout(&to, CONNECT)
-        .with_context(|| format!("cannot connect to {to}: run \"vswitch demo-server\" there"))?;
+    let mut stream = TcpStream::connect_timeout(&to, CONNECT).context(ToolProblem::NotConnected { to })?;
     stream.set_read_timeout(Some(CONNECT))?;
     let mut chunk = vec![0; CHUNK];
     let (start, mut octets) = (Instant::now(), 0_u64);
@@ -55,7 +54,7 @@ pub fn fetch(address: Ipv4Addr, seconds: u64) -> Result<()> {
             Ok(0) => break,
             Ok(read) => octets += read as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).context("the transfer stalled: see \"vswitch stats\""),
+            Err(error) => return Err(error).context(ToolProblem::Stalled),
         }
     }
     print::out(&format!("{:.1} Gbit/s\n", octets as f64 * 8.0 / start.elapsed().as_secs_f64() / 1e9))
@@ -63,8 +62,8 @@ pub fn fetch(address: Ipv4Addr, seconds: u64) -> Result<()> {
 
 /// Sends echo requests (RFC 792) and says what came back.
 pub fn ping(address: Ipv4Addr) -> Result<()> {
-    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)
-        .context("you may not ping here: install ping, or be root in this namespace")?;
+    let socket =
+        socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).context(ToolProblem::NoPing)?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(1))?;
     let to = SockaddrIn::from(SocketAddrV4::new(address, 0));
     let identifier = (std::process::id() as u16).to_be_bytes();

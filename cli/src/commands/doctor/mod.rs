@@ -6,6 +6,7 @@ mod checks;
 mod facts;
 pub mod probe;
 
+use crate::errors::ToolProblem;
 use crate::print;
 use anyhow::{Result, bail};
 use checks::State;
@@ -21,7 +22,7 @@ pub fn run(json: bool) -> Result<()> {
     }
     match findings.iter().filter(|finding| finding.state == State::Problem).count() {
         0 => Ok(()),
-        1 => bail!("1 problem was found: do what its line says, then look again"),
-        count => bail!("{count} problems were found: do what their lines say, then look again"),
+        1 => bail!(ToolProblem::Found),
+        count => bail!(ToolProblem::FoundMore { count }),
     }
 }

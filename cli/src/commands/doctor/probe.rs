@@ -1,4 +1,5 @@
 //! Tries what an attach does, in namespaces that end with a process of its own: a TAP, made without root in a new user namespace.
+use crate::errors::RunProblem;
 use crate::print;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
@@ -24,7 +25,7 @@ pub enum Probe {
 /// Runs [`run`] in a process of its own.
 pub fn start() -> Probe {
     let tried = || -> Result<Probe> {
-        let program = std::env::current_exe().context("the vswitch program is not found")?;
+        let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
         let output = Command::new(program).arg("doctor-probe").stdin(Stdio::null()).output()?;
         serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
     };

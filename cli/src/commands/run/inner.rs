@@ -4,7 +4,8 @@
 //! network namespace, unless it joins one; a user namespace, unless it is root, in which the user is root and nobody else exists.
 use super::super::program::{self, Refusal};
 use super::{Channel, Go, Network, Said, Setup};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::errors::RunProblem;
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -45,14 +46,14 @@ fn prepare(channel: &Channel, setup: &str) -> Result<()> {
     let setup: Setup = serde_json::from_str(setup)?;
     make_namespaces(&setup.network).map_err(explain)?;
     channel.say(&Said::Ready, &[])?;
-    let (go, fds): (Go, Vec<OwnedFd>) = channel.hear()?.context("who started this is gone: start it again")?;
+    let (go, fds): (Go, Vec<OwnedFd>) = channel.hear()?.context(RunProblem::StarterGone)?;
     let directory = std::env::current_dir();
     mount_over(&setup.hide, go.nameserver).map_err(explain)?;
     // Through the mounts: where we were may be hidden now.
     if !directory.is_ok_and(|directory| std::env::set_current_dir(directory).is_ok()) {
         std::env::set_current_dir("/")?;
     }
-    let input = fds.first().context("no standard input came: start it again")?;
+    let input = fds.first().context(RunProblem::NoInput)?;
     dup2_stdin(input)?;
     process::close_on_exec_from(3)?;
     if setup.detach {
@@ -60,7 +61,7 @@ fn prepare(channel: &Channel, setup: &str) -> Result<()> {
     } else {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != parent {
-            bail!("who started this is gone: start it again");
+            bail!(RunProblem::StarterGone);
         }
     }
     Ok(SigSet::empty().thread_set_mask()?)
@@ -142,20 +143,19 @@ fn explain((what, error): Step) -> anyhow::Error {
     let is_denied = [Some(libc::EPERM), Some(libc::EACCES)].contains(&errno);
     let is_full = errno == Some(libc::ENOSPC);
     if is_denied && !geteuid().is_root() && std::fs::read_to_string(APPARMOR).is_ok_and(|setting| setting.trim() == "1") {
-        return anyhow!(
-            "AppArmor denies user namespaces to this binary (kernel.apparmor_restrict_unprivileged_userns=1): set it to 0, or use sudo"
-        );
+        return RunProblem::AppArmor.into();
     }
-    let remedy = if is_full {
-        "raise user.max_user_namespaces and user.max_net_namespaces, or end some containers"
+    let error = error.to_string();
+    let problem = if is_full {
+        RunProblem::Full { what, error }
     } else if is_denied && geteuid().is_root() {
-        "root lacks CAP_SYS_ADMIN here: inside Docker start with --cap-add SYS_ADMIN and --security-opt seccomp=unconfined"
+        RunProblem::RootDenied { what, error }
     } else if is_denied {
-        "this system lets you make no namespaces: set kernel.unprivileged_userns_clone=1, or use sudo"
+        RunProblem::UserDenied { what, error }
     } else {
-        "see that this kernel has user, mount and network namespaces"
+        RunProblem::NoNamespaces { what, error }
     };
-    anyhow!("cannot {what} ({error}): {remedy}")
+    problem.into()
 }
 
 #[cfg(test)]
@@ -173,6 +173,6 @@ mod tests {
             let error = explain(step("make namespaces")(errno)).to_string();
             assert!(error.contains(part) && !error.contains('\n'), "{error}");
         }
-        assert_eq!(explain(("", anyhow!("what: remedy"))).to_string(), "what: remedy");
+        assert_eq!(explain(("", anyhow::anyhow!("what: remedy"))).to_string(), "what: remedy");
     }
 }

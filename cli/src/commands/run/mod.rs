@@ -22,6 +22,7 @@ use super::program::{self, Refusal, SIGNALLED};
 use crate::api::client::Client;
 use crate::api::types::{Answer, NsId, Reach, Reserve, Verb};
 use crate::args::{Plug, Run, RunNetwork};
+use crate::errors::RunProblem;
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
@@ -165,7 +166,7 @@ fn network(args: &Run) -> Result<Network> {
         RunNetwork::Container(name) => Network::Joined(Place::of(name)?),
     };
     if args.plug != Plug::default() {
-        bail!("--name, --ip and the like are of a port, and without the bridge network there is none: leave them out");
+        bail!(RunProblem::NoPort);
     }
     Ok(network)
 }
@@ -179,13 +180,13 @@ fn spawn(args: &Run, network: &Network) -> Result<(Child, Channel)> {
     if args.detach {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
-    let child = command.spawn().context("cannot start a process: see that the vswitch program is still there")?;
+    let child = command.spawn().context(RunProblem::NoProcess)?;
     Ok((child, Channel(ours)))
 }
 
 /// This very program, for a hidden verb.
 fn ourselves(verb: &str, argument: &impl Serialize) -> Result<Command> {
-    let program = std::env::current_exe().context("cannot find the vswitch program: start it by its path")?;
+    let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
     let mut command = Command::new(program);
     command.arg(verb).arg(serde_json::to_string(argument)?);
     Ok(command)
@@ -196,7 +197,7 @@ fn begin(args: &Run, network: &Network, pid: i32, channel: &Channel) -> Result<O
     match channel.hear()? {
         Some((Said::Ready, _)) => {}
         Some((Said::Refused(refusal), _)) => return Err(refusal.into()),
-        None => bail!("the container's process ended at its start: try again"),
+        None => bail!(RunProblem::EndedAtStart),
     }
     let attached = if *network == Network::Plugged { Some(plug_in(&args.plug, pid)?) } else { None };
     let result = go(args, network, channel, attached.as_ref().map(|(attached, _)| attached));
@@ -232,7 +233,7 @@ fn plug_in(args: &Plug, pid: i32) -> Result<(Attached, NsId)> {
     let ns = wanted.ns;
     let mut command = ourselves("run-plug", &Order { pid, wanted, rung: args.offload_rung })?;
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-    match serde_json::from_slice(&output.stdout).context("plugging in was interrupted: try again")? {
+    match serde_json::from_slice(&output.stdout).context(RunProblem::Interrupted)? {
         Answer::Ok(attached) => Ok((serde_json::from_value(attached)?, ns)),
         Answer::Error(why) => bail!(why),
     }
@@ -246,7 +247,7 @@ pub fn plug(order: &str) -> Result<()> {
     let plugged = Namespace::open(&NsSpec::Pid(order.pid)).map_err(Into::into).and_then(|namespace| {
         let id = namespace.id();
         if (NsId { dev: id.dev, ino: id.ino }) != order.wanted.ns {
-            bail!("the container ended meanwhile: try again");
+            bail!(RunProblem::Ended);
         }
         attach::plug(&namespace, &order.wanted, order.rung)
     });

@@ -1,7 +1,8 @@
 //! The line between two daemons: messages and fds, and what its end or its silence means.
 use super::Message;
+use crate::errors::HandoverProblem;
 use crate::rundir::Other;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -35,8 +36,8 @@ pub(super) enum Silence {
 impl From<Silence> for anyhow::Error {
     fn from(silence: Silence) -> Self {
         match silence {
-            Silence::Gone => anyhow!("the other daemon is gone: see the log"),
-            Silence::Late(error) => anyhow!("the other daemon says nothing for {} s ({error})", PATIENCE.as_secs()),
+            Silence::Gone => HandoverProblem::Gone.into(),
+            Silence::Late(error) => HandoverProblem::Silent { seconds: PATIENCE.as_secs(), error }.into(),
             Silence::Failed(error) => error,
         }
     }
@@ -56,7 +57,7 @@ impl Channel {
         line.push(b'\n');
         let mut sent = 0;
         while let Some(rest) = line.get(sent..).filter(|rest| !rest.is_empty()) {
-            sent += scm::send(&self.stream, rest, fds).context("the other daemon does not listen: see the log")?;
+            sent += scm::send(&self.stream, rest, fds).context(HandoverProblem::Deaf)?;
             fds = &[];
         }
         Ok(())
@@ -68,17 +69,17 @@ impl Channel {
         loop {
             if let Some(end) = self.inbox.iter().skip(searched).position(|octet| *octet == b'\n') {
                 let line: Vec<u8> = self.inbox.drain(..=searched + end).collect();
-                let message = serde_json::from_slice(&line).context("the other daemon is not understood: stop one of them");
+                let message = serde_json::from_slice(&line).context(HandoverProblem::NotUnderstood);
                 let message = message.map_err(failed)?;
                 return if let Message::Abort { why } = message {
-                    Err(failed(anyhow!("the other daemon gives up ({why})")))
+                    Err(failed(HandoverProblem::Abort { why }.into()))
                 } else {
                     Ok(message)
                 };
             }
             searched = self.inbox.len();
             if searched > MESSAGE_OCTETS {
-                return Err(failed(anyhow!("the other daemon sends too much: stop one of them")));
+                return Err(failed(HandoverProblem::TooMuch.into()));
             }
             let mut chunk = vec![0; CHUNK];
             match scm::recv(&self.stream, &mut chunk, scm::MAX_FDS) {
@@ -97,16 +98,13 @@ impl Channel {
     /// What the channel's end means. Two daemons may not read the same ports: one that lives still does.
     fn ended(&self) -> Silence {
         match &self.other {
-            Some(other) if !other.is_gone() => Silence::Failed(anyhow!("the other daemon has left the hand-over: see the log")),
+            Some(other) if !other.is_gone() => Silence::Failed(HandoverProblem::Left.into()),
             Some(_) | None => Silence::Gone,
         }
     }
 
     pub(super) fn two_fds(&mut self) -> Result<(OwnedFd, OwnedFd)> {
-        self.fds
-            .pop_front()
-            .zip(self.fds.pop_front())
-            .context("two file descriptors are missing: see that \"ulimit -n\" is high enough")
+        self.fds.pop_front().zip(self.fds.pop_front()).context(HandoverProblem::NoFds)
     }
 
     /// The new one has signed the lock.

@@ -1,0 +1,101 @@
+//! Configuration files, and what `apply` makes of them.
+use crate::config::{FILE_OCTETS, SCHEMA};
+use crate::settings::TABLE_LIMIT;
+use std::io;
+use std::process::ExitStatus;
+use thiserror::Error;
+use vswitch_io::link::{MTU_MAX, MTU_MIN};
+
+#[derive(Debug, Error)]
+pub enum ConfigProblem {
+    /// Any of the others, or one that a command would give, at its place.
+    #[error("{file}:{line}:{column}: {why}")]
+    At { file: String, line: usize, column: usize, why: String },
+    #[error("cannot read {file} ({error}): give a file, or - for standard input")]
+    Unreadable { file: String, error: io::Error },
+    #[error("{file} has more than {FILE_OCTETS} octets: write less")]
+    TooLong { file: String },
+
+    // The text.
+    #[error("this is not UTF-8: write TOML, which is")]
+    NoUtf8,
+    #[error("{message}: write it as TOML has it")]
+    NoToml { message: String },
+    #[error("no schema is given: write \"schema = {SCHEMA}\"")]
+    NoSchema,
+    #[error("this vswitch knows schema {SCHEMA} only: write \"schema = {SCHEMA}\"")]
+    OtherSchema,
+    #[error("there is no key {key:?} here: choose of {known}")]
+    NoKey { key: String, known: String },
+    #[error("{one} and {other} are two ways to set one thing: leave one out")]
+    TwoWays { one: &'static str, other: &'static str },
+
+    // A value.
+    #[error("this is no table: write [network] or [container.NAME]")]
+    NoTable,
+    #[error("this is no number: write one without quotation marks")]
+    NoNumber,
+    #[error("this is no string: write it in quotation marks")]
+    NoString,
+    #[error("this cannot be set: write a number, a string, true or false")]
+    NoValue,
+    #[error("{error}: write A.B.C.D")]
+    NoAddress { error: std::net::AddrParseError },
+    #[error("fdb-limit cannot be this: write {} to {}", TABLE_LIMIT.start(), TABLE_LIMIT.end())]
+    FdbLimit,
+    #[error("mtu cannot be set to this: choose {MTU_MIN} to {MTU_MAX}")]
+    Mtu,
+    #[error("there is no type {kind:?}: choose of tap, veth")]
+    NoKind { kind: String },
+    #[error("{name} has no namespace: write namespace = \"ns1\"")]
+    NoNamespace { name: String },
+    #[error("this {what} is that of container {other} too: choose another")]
+    Twice { what: &'static str, other: String },
+    #[error("this is the namespace of container {other} too: choose another")]
+    OneNamespace { other: String },
+
+    // What runs.
+    #[error("{key} is {is} and cannot change while the switch runs: \"vswitch down\" first")]
+    Fixed { key: &'static str, is: String },
+    #[error("this {what} is attached as {other} already: \"vswitch detach {other}\" first")]
+    Attached { what: &'static str, other: String },
+    #[error("\"vswitch attach\" ended ({status}) and did not say why: try it by hand")]
+    NotSaid { status: ExitStatus },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::os::unix::process::ExitStatusExt;
+
+    table! { ConfigProblem:
+        At { file: "net.toml".into(), line: 3, column: 10, why: ConfigProblem::NoUtf8.to_string() }
+            => "net.toml:3:10: this is not UTF-8: write TOML, which is",
+        Unreadable { file: "net.toml".into(), error: io::Error::other("denied") }
+            => "cannot read net.toml (denied): give a file, or - for standard input",
+        TooLong { file: "net.toml".into() } => "net.toml has more than 4194304 octets: write less",
+        NoUtf8 {} => "this is not UTF-8: write TOML, which is",
+        NoToml { message: "duplicate key".into() } => "duplicate key: write it as TOML has it",
+        NoSchema {} => "no schema is given: write \"schema = 1\"",
+        OtherSchema {} => "this vswitch knows schema 1 only: write \"schema = 1\"",
+        NoKey { key: "vlna".into(), known: "vlan, trunk".into() } => "there is no key \"vlna\" here: choose of vlan, trunk",
+        TwoWays { one: "vlan", other: "trunk" } => "vlan and trunk are two ways to set one thing: leave one out",
+        NoTable {} => "this is no table: write [network] or [container.NAME]",
+        NoNumber {} => "this is no number: write one without quotation marks",
+        NoString {} => "this is no string: write it in quotation marks",
+        NoValue {} => "this cannot be set: write a number, a string, true or false",
+        NoAddress { error: "x".parse::<Ipv4Addr>().unwrap_err() } => "invalid IPv4 address syntax: write A.B.C.D",
+        FdbLimit {} => "fdb-limit cannot be this: write 16 to 1048576",
+        Mtu {} => "mtu cannot be set to this: choose 68 to 65521",
+        NoKind { kind: "bridge".into() } => "there is no type \"bridge\": choose of tap, veth",
+        NoNamespace { name: "web".into() } => "web has no namespace: write namespace = \"ns1\"",
+        Twice { what: "ip", other: "web".into() } => "this ip is that of container web too: choose another",
+        OneNamespace { other: "web".into() } => "this is the namespace of container web too: choose another",
+        Fixed { key: "fdb-limit", is: "16".into() }
+            => "fdb-limit is 16 and cannot change while the switch runs: \"vswitch down\" first",
+        Attached { what: "mac", other: "web".into() } => "this mac is attached as web already: \"vswitch detach web\" first",
+        NotSaid { status: ExitStatus::from_raw(9) }
+            => "\"vswitch attach\" ended (signal: 9 (SIGKILL)) and did not say why: try it by hand",
+    }
+}

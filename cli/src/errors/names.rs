@@ -1,0 +1,121 @@
+//! Names, addresses and the network.
+use crate::daemon::network::PREFIXES;
+use crate::daemon::{NAME_OCTETS, network};
+use std::net::Ipv4Addr;
+use thiserror::Error;
+use vswitch_io::link::{IfNameError, MTU_MAX, MTU_MIN};
+use vswitch_switch::UnicastMac;
+use vswitch_switch::mac::MacParseError;
+
+#[derive(Debug, Error)]
+pub enum NameProblem {
+    // Of what is attached.
+    #[error("nothing is attached as \"{name}\": \"vswitch attach\" first")]
+    NothingAttached { name: String },
+    #[error("nothing is attached as \"{name}\": \"vswitch show\" lists what is")]
+    NotAttached { name: String },
+    #[error("this namespace is already attached as {at}: \"vswitch detach {other}\" first")]
+    NamespaceAttached { at: String, other: String },
+    #[error("the name is taken by {at}: pass --name, or \"vswitch detach {other}\" first")]
+    Taken { at: String, other: String },
+    #[error("\"{name}\" means the {name} itself: pass another --name")]
+    Reserved { name: String },
+    #[error(
+        "{name:?} cannot be a name: pass --name with 1 to {NAME_OCTETS} letters, digits, '.', '_' or '-', the first a letter or digit"
+    )]
+    Odd { name: String },
+    #[error("--ifname {ifname:?}: {error}")]
+    Ifname { ifname: String, error: IfNameError },
+    #[error("--mtu {mtu} cannot be set: choose {MTU_MIN} to {MTU_MAX}")]
+    Mtu { mtu: u16 },
+
+    // Addresses.
+    #[error("--mac {mac}: {error}")]
+    Mac { mac: String, error: MacParseError },
+    #[error("--mac {mac} is the gateway's: choose another")]
+    MacOfGateway { mac: UnicastMac },
+    #[error("--mac {mac} is taken by {at}: choose another")]
+    MacTaken { mac: UnicastMac, at: String },
+    #[error("--ip {ip} is taken by {at}: choose another, or leave it out")]
+    IpTaken { ip: Ipv4Addr, at: String },
+    #[error("--ip {ip} is the gateway's: choose {range}")]
+    IpOfGateway { ip: Ipv4Addr, range: String },
+    #[error("--ip {ip} is outside network {network}: choose {range}, or \"vswitch up --subnet\"")]
+    IpOutside { ip: Ipv4Addr, network: String, range: String },
+    #[error("network {network} has no address left: detach something, or choose a larger --subnet")]
+    NoIpLeft { network: String },
+
+    // The network.
+    #[error("cannot read this host's routes: give --subnet")]
+    NoRoutes,
+    #[error("--gateway {gateway} is outside {subnet}: choose {range}")]
+    GatewayOutside { gateway: Ipv4Addr, subnet: String, range: String },
+    #[error("--gateway {gateway} is in no private subnet that is free: give --subnet too")]
+    GatewayNotFree { gateway: Ipv4Addr },
+    #[error("every private /{} is in use on this host: give --subnet", network::PREFIX)]
+    NoSubnetFree,
+    #[error("--subnet {subnet} has no length: write A/LEN, as 10.88.0.0/20")]
+    NoLength { subnet: String },
+    #[error("--subnet {subnet} is no IPv4 subnet: write A/LEN, as 10.88.0.0/20")]
+    NoSubnet { subnet: String },
+    #[error("--subnet {subnet} cannot be: choose a length of {} to {}", PREFIXES.start(), PREFIXES.end())]
+    Length { subnet: String },
+    #[error("--subnet {subnet} has bits beyond its length: write {base}/{prefix}")]
+    Bits { subnet: String, base: Ipv4Addr, prefix: u8 },
+    #[error("--subnet {subnet} is no unicast subnet: choose a private one, as 10.88.0.0/20")]
+    NotUnicast { subnet: String },
+    #[error("a network cannot have {prefix} bits: restart with this version on both sides")]
+    OtherPrefix { prefix: u8 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: &str = "\"web\" (port 1, 10.88.0.2)";
+    const RANGE: &str = "10.88.0.2-10.88.15.254";
+    const IP: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
+
+    fn mac() -> UnicastMac {
+        UnicastMac::for_ipv4(IP.octets())
+    }
+
+    table! { NameProblem:
+        NothingAttached { name: "web".into() } => "nothing is attached as \"web\": \"vswitch attach\" first",
+        NotAttached { name: "web".into() } => "nothing is attached as \"web\": \"vswitch show\" lists what is",
+        NamespaceAttached { at: AT.into(), other: "web".into() }
+            => "this namespace is already attached as \"web\" (port 1, 10.88.0.2): \"vswitch detach web\" first",
+        Taken { at: AT.into(), other: "web".into() }
+            => "the name is taken by \"web\" (port 1, 10.88.0.2): pass --name, or \"vswitch detach web\" first",
+        Reserved { name: "switch".into() } => "\"switch\" means the switch itself: pass another --name",
+        Odd { name: "a b".into() }
+            => "\"a b\" cannot be a name: pass --name with 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit",
+        Ifname { ifname: "a/b".into(), error: IfNameError::Character("a/b".into()) }
+            => "--ifname \"a/b\": interface name \"a/b\" is not one the kernel takes: use letters, digits, '-', '_' and '.'",
+        Mtu { mtu: 1 } => "--mtu 1 cannot be set: choose 68 to 65521",
+        Mac { mac: "x".into(), error: MacParseError::Syntax }
+            => "--mac x: not a MAC address: write six hexadecimal octets, as 02:58:0a:58:00:02",
+        MacOfGateway { mac: mac() } => "--mac 02:58:0a:58:00:02 is the gateway's: choose another",
+        MacTaken { mac: mac(), at: AT.into() }
+            => "--mac 02:58:0a:58:00:02 is taken by \"web\" (port 1, 10.88.0.2): choose another",
+        IpTaken { ip: IP, at: AT.into() }
+            => "--ip 10.88.0.2 is taken by \"web\" (port 1, 10.88.0.2): choose another, or leave it out",
+        IpOfGateway { ip: IP, range: RANGE.into() } => "--ip 10.88.0.2 is the gateway's: choose 10.88.0.2-10.88.15.254",
+        IpOutside { ip: IP, network: "default (10.88.0.0/20)".into(), range: RANGE.into() }
+            => "--ip 10.88.0.2 is outside network default (10.88.0.0/20): choose 10.88.0.2-10.88.15.254, or \"vswitch up --subnet\"",
+        NoIpLeft { network: "default (10.88.0.0/20)".into() }
+            => "network default (10.88.0.0/20) has no address left: detach something, or choose a larger --subnet",
+        NoRoutes {} => "cannot read this host's routes: give --subnet",
+        GatewayOutside { gateway: IP, subnet: "10.0.0.0/24".into(), range: "10.0.0.1-10.0.0.254".into() }
+            => "--gateway 10.88.0.2 is outside 10.0.0.0/24: choose 10.0.0.1-10.0.0.254",
+        GatewayNotFree { gateway: IP } => "--gateway 10.88.0.2 is in no private subnet that is free: give --subnet too",
+        NoSubnetFree {} => "every private /20 is in use on this host: give --subnet",
+        NoLength { subnet: "10.0.0.0".into() } => "--subnet 10.0.0.0 has no length: write A/LEN, as 10.88.0.0/20",
+        NoSubnet { subnet: "x/24".into() } => "--subnet x/24 is no IPv4 subnet: write A/LEN, as 10.88.0.0/20",
+        Length { subnet: "10.0.0.0/7".into() } => "--subnet 10.0.0.0/7 cannot be: choose a length of 8 to 30",
+        Bits { subnet: "10.88.0.2/20".into(), base: Ipv4Addr::new(10, 88, 0, 0), prefix: 20 }
+            => "--subnet 10.88.0.2/20 has bits beyond its length: write 10.88.0.0/20",
+        NotUnicast { subnet: "224.0.0.0/8".into() } => "--subnet 224.0.0.0/8 is no unicast subnet: choose a private one, as 10.88.0.0/20",
+        OtherPrefix { prefix: 31 } => "a network cannot have 31 bits: restart with this version on both sides",
+    }
+}
