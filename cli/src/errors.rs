@@ -54,6 +54,13 @@ pub use settings::{SettingProblem, ValueProblem};
 pub use tools::ToolProblem;
 pub use verbs::VerbProblem;
 
+/// The line. A system call that failed without a word about what it was for is named as what it is.
+pub fn line(error: &anyhow::Error) -> String {
+    let is_bare = error.chain().next().is_some_and(|error| error.is::<std::io::Error>() || error.is::<nix::errno::Errno>());
+    let text = if is_bare { RunProblem::System { error: error.to_string() }.to_string() } else { format!("{error:#}") };
+    text.replace('\n', " ")
+}
+
 /// Something failed.
 const FAILED: u8 = 1;
 /// No daemon runs. (2 is a usage error.)
@@ -82,6 +89,19 @@ mod tests {
     pub fn judge(text: &str) {
         assert!(!text.contains('\n'), "{text}");
         assert!(text.split_once(": ").is_some_and(|(what, remedy)| !what.is_empty() && !remedy.is_empty()), "{text}");
+    }
+
+    #[test]
+    fn a_line_of_any_error() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let line = |error: anyhow::Error| line(&error);
+        assert_eq!(line(anyhow::anyhow!("what\nand more: remedy").context("this")), "this: what and more: remedy");
+        assert_eq!(line(DaemonProblem::NotStarted.into()), DaemonProblem::NotStarted.to_string());
+        let with_source = anyhow::Error::from(full()).context(DaemonProblem::NotStarted);
+        assert_eq!(line(with_source), format!("{}: No space left on device (os error 28)", DaemonProblem::NotStarted));
+        let bare = "the system refuses a step (No space left on device (os error 28)): see what \"vswitch doctor\" says";
+        assert_eq!(line(full().into()), bare);
+        assert!(line(nix::errno::Errno::ENOSPC.into()).ends_with("): see what \"vswitch doctor\" says"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         // The reader of our output is gone ("vswitch fdb | head"): nothing is wrong.
         Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            print::note(&format!("vswitch {name}: {}", format!("{error:#}").replace('\n', " ")));
+            print::note(&format!("vswitch {name}: {}", errors::line(&error)));
             ExitCode::from(errors::exit_code(&error))
         }
     }

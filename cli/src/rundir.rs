@@ -134,7 +134,7 @@ impl RunDir {
                 // A "down" that ends just now may have removed the file between the two calls.
                 Ok(()) if std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) => {
                     await_predecessor(&file);
-                    sign(&file, &signature()?)?;
+                    sign(&file, &signature()?).with_context(|| DaemonProblem::NotWritten { path: path.clone() })?;
                     return Ok(file);
                 }
                 Ok(()) => {}
@@ -173,9 +173,10 @@ impl RunDir {
             Ok(()) | Err(_) => {}
         }
         let listener = UnixListener::bind(&path).with_context(|| DaemonProblem::SocketNotMade { path: path.clone() })?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let unusable = || DaemonProblem::DirNotUsed { dir: self.0.clone() };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).with_context(unusable)?;
         if let Some(service) = service {
-            std::os::unix::fs::chown(&path, Some(service.uid), Some(service.gid))?;
+            std::os::unix::fs::chown(&path, Some(service.uid), Some(service.gid)).with_context(unusable)?;
         }
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -187,7 +188,8 @@ impl RunDir {
         let file = File::options().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
         let file = file.with_context(|| DaemonProblem::NotOpened { path: path.clone() })?;
         if let Some(service) = service {
-            std::os::unix::fs::fchown(&file, Some(service.uid), Some(service.gid))?;
+            let unusable = || DaemonProblem::DirNotUsed { dir: self.0.clone() };
+            std::os::unix::fs::fchown(&file, Some(service.uid), Some(service.gid)).with_context(unusable)?;
         }
         Ok(file)
     }
@@ -204,7 +206,7 @@ impl RunDir {
 /// This process as a lock file names it: PID and start time.
 pub fn signature() -> Result<String> {
     let own = i32::try_from(std::process::id())?;
-    Ok(format!("{own} {}\n", process::start_time(own)?))
+    Ok(format!("{own} {}\n", process::start_time(own).context(DaemonProblem::NoProc)?))
 }
 
 /// Writes into a lock file who holds it.

@@ -46,7 +46,7 @@ pub fn run(follow: bool, lines: Option<usize>) -> Result<()> {
 fn read(path: &Path) -> Result<Option<String>> {
     let Some(file) = open(path)? else { return Ok(None) };
     let mut octets = Vec::new();
-    file.take(READ_OCTETS).read_to_end(&mut octets)?;
+    file.take(READ_OCTETS).read_to_end(&mut octets).context(ToolProblem::LogNotRead)?;
     Ok(Some(String::from_utf8_lossy(&octets).into_owned()))
 }
 

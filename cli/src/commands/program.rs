@@ -1,6 +1,6 @@
 //! What `run` and `exec` share: starting the user's program, and the exit statuses, which are Docker's: the program's own, 128 and the
 //! signal that killed it, or one of those below when it never ran.
-use crate::errors::RunProblem;
+use crate::errors::{self, RunProblem};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -38,7 +38,7 @@ impl std::error::Error for Refusal {}
 
 impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
-        Self { status: OURS, why: format!("{error:#}").replace('\n', " ") }
+        Self { status: OURS, why: errors::line(&error) }
     }
 }
 

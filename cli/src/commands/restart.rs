@@ -35,14 +35,14 @@ pub fn run() -> Result<()> {
         if !(errors::is_closed(&error) || errors::is_no_daemon(&error)) || !goes(&running) {
             new.kill();
             match Client::connect().and_then(|mut client| show::info(&mut client)) {
-                Ok(info) => bail!(DaemonProblem::GoesOn { why: format!("{error:#}"), pid: info.pid }),
+                Ok(info) => bail!(DaemonProblem::GoesOn { why: errors::line(&error), pid: info.pid }),
                 Err(_) => return Err(error),
             }
         }
         print::note("the daemon that ran was killed meanwhile");
         // Nobody else writes it now: the new daemon waits for the end of the channel, which is open here too.
         left = State::read(&RunDir::of_user()).unwrap_or_else(|error| {
-            print::note(&format!("vswitch restart: {error:#}"));
+            print::note(&format!("vswitch restart: {}", errors::line(&error)));
             None
         });
     }

@@ -3,7 +3,7 @@
 //! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
 use super::{apply, show};
 use crate::api::client::Client;
-use crate::errors::DaemonProblem;
+use crate::errors::{self, DaemonProblem};
 use crate::print;
 use crate::rundir::RunDir;
 use crate::state::{Container, State};
@@ -51,7 +51,7 @@ pub fn attach_again(containers: &[Container]) -> Result<()> {
                 }
                 Err(error) => {
                     failed += 1;
-                    print::note(&format!("vswitch restore: {}: {error:#}", wanted.name));
+                    print::note(&format!("vswitch restore: {}: {}", wanted.name, errors::line(&error)));
                 }
             },
         }

@@ -2,7 +2,7 @@
 use super::systemd;
 use crate::api::client::Client;
 use crate::args::Up;
-use crate::errors::{DaemonProblem, RunProblem};
+use crate::errors::{self, DaemonProblem, RunProblem};
 use crate::rundir::RunDir;
 use crate::{daemon, print};
 use anyhow::{Context, Result, bail};
@@ -113,7 +113,7 @@ fn detached(options: &Up) -> Result<()> {
     let result = daemon::run(options, ready);
     if let Err(error) = &result {
         // To who waits for us, as long as it does; to the log in any case.
-        let _ = write!(std::io::stdout(), "{error:#}");
+        let _ = write!(std::io::stdout(), "{}", errors::line(error));
     }
     result
 }

@@ -17,7 +17,7 @@ use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, Server};
 use crate::api::types::{Answer, Mirrored};
 use crate::args::Up;
-use crate::errors::{DaemonProblem, VerbProblem};
+use crate::errors::{self, DaemonProblem, VerbProblem};
 use crate::rundir::{self, RunDir};
 use crate::settings;
 use crate::state;
@@ -257,10 +257,13 @@ fn describe(report: &Report, owner: u32) -> String {
 impl Daemon {
     fn start(beginning: Beginning, signals: SignalFd, facts: Facts, paused: bool) -> Result<Self> {
         let Beginning { network, fdb, group_forward, listener, lock, .. } = beginning;
-        let poll = Poll::new()?;
-        let notify = Arc::new(Waker::new(poll.registry(), WORKER)?);
-        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
-        let server = Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION)?;
+        let poll = Poll::new().context(DaemonProblem::NoEvents)?;
+        let notify = Arc::new(Waker::new(poll.registry(), WORKER).context(DaemonProblem::NoEvents)?);
+        poll.registry()
+            .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+            .context(DaemonProblem::NoEvents)?;
+        let server =
+            Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION).context(DaemonProblem::NoEvents)?;
         // The standard library's hash keys are the kernel's random numbers.
         let random = || RandomState::new().build_hasher().finish();
         let (seed, key) = (random(), [random(), random()]);
@@ -459,7 +462,7 @@ impl Daemon {
     fn answer(&mut self, id: ConnectionId, result: Result<serde_json::Value>) {
         let answer = match result {
             Ok(value) => Answer::Ok(value),
-            Err(error) => Answer::Error(format!("{error:#}").replace('\n', " ")),
+            Err(error) => Answer::Error(errors::line(&error)),
         };
         self.server.answer(id, &answer, Instant::now());
     }

@@ -88,6 +88,10 @@ pub enum DaemonProblem {
     NotOpened { path: PathBuf },
     #[error("cannot read {}: remove it", .path.display())]
     NotRead { path: PathBuf },
+    #[error("cannot write {}: free space in its directory", .path.display())]
+    NotWritten { path: PathBuf },
+    #[error("cannot read when this process started: see that /proc is mounted")]
+    NoProc,
     #[error("cannot remove {} ({error}): remove it", .path.display())]
     NotRemoved { path: PathBuf, error: io::Error },
     #[error("{} is replaced again and again: see what else starts or ends vswitch", .path.display())]
@@ -158,6 +162,8 @@ mod tests {
             => "/r holds mine too: choose an empty directory of your own with VSWITCH_RUN_DIR",
         NotOpened { path: "/r/l".into() } => "cannot open /r/l: remove it",
         NotRead { path: "/r/t".into() } => "cannot read /r/t: remove it",
+        NotWritten { path: "/r/k".into() } => "cannot write /r/k: free space in its directory",
+        NoProc {} => "cannot read when this process started: see that /proc is mounted",
         NotRemoved { path: "/r/s".into(), error: denied() } => "cannot remove /r/s (denied): remove it",
         LockReplaced { path: "/r/k".into() } => "/r/k is replaced again and again: see what else starts or ends vswitch",
         SocketNotMade { path: "/r/s".into() }

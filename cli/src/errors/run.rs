@@ -13,6 +13,8 @@ pub enum RunProblem {
     NotAgain,
     #[error("cannot start a process: see that the vswitch program is still there")]
     NoProcess,
+    #[error("the system refuses a step ({error}): see what \"vswitch doctor\" says")]
+    System { error: String },
 
     // The program.
     #[error("there is nothing to run: give a command")]
@@ -64,6 +66,7 @@ mod tests {
         NoDirectory {} => "the vswitch program is in no directory: start it by its path",
         NotAgain {} => "cannot start vswitch once more: see that the program is still there",
         NoProcess {} => "cannot start a process: see that the vswitch program is still there",
+        System { error: "EMFILE".into() } => "the system refuses a step (EMFILE): see what \"vswitch doctor\" says",
         Nothing {} => "there is nothing to run: give a command",
         NotFound { program: "none".into() } => "no program \"none\" is found: check its name and $PATH",
         NotExecutable { program: "/etc/hosts".into(), error: io::Error::other("denied") }

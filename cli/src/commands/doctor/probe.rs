@@ -26,7 +26,7 @@ pub enum Probe {
 pub fn start() -> Probe {
     let tried = || -> Result<Probe> {
         let program = std::env::current_exe().context(RunProblem::NoVswitch)?;
-        let output = Command::new(program).arg("doctor-probe").stdin(Stdio::null()).output()?;
+        let output = Command::new(program).arg("doctor-probe").stdin(Stdio::null()).output().context(RunProblem::NotAgain)?;
         serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
     };
     tried().unwrap_or_else(|error| Probe::NotTried(format!("{error:#}")))

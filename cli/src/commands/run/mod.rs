@@ -22,7 +22,7 @@ use super::program::{self, Refusal, SIGNALLED};
 use crate::api::client::Client;
 use crate::api::types::{Answer, NsId, Reach, Reserve, Verb};
 use crate::args::{Plug, Run, RunNetwork};
-use crate::errors::RunProblem;
+use crate::errors::{self, RunProblem};
 use crate::print;
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
@@ -232,7 +232,7 @@ fn plug_in(args: &Plug, pid: i32) -> Result<(Attached, NsId)> {
     }
     let ns = wanted.ns;
     let mut command = ourselves("run-plug", &Order { pid, wanted, rung: args.offload_rung })?;
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context(RunProblem::NotAgain)?;
     match serde_json::from_slice(&output.stdout).context(RunProblem::Interrupted)? {
         Answer::Ok(attached) => Ok((serde_json::from_value(attached)?, ns)),
         Answer::Error(why) => bail!(why),
@@ -253,7 +253,7 @@ pub fn plug(order: &str) -> Result<()> {
     });
     let answer = match plugged {
         Ok(attached) => Answer::Ok(serde_json::to_value(attached)?),
-        Err(error) => Answer::Error(format!("{error:#}")),
+        Err(error) => Answer::Error(errors::line(&error)),
     };
     print::json(&answer)
 }

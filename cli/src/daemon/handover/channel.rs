@@ -1,6 +1,6 @@
 //! The line between two daemons: messages and fds, and what its end or its silence means.
 use super::Message;
-use crate::errors::HandoverProblem;
+use crate::errors::{self, HandoverProblem};
 use crate::rundir::Other;
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
@@ -113,6 +113,6 @@ impl Channel {
     }
 
     pub(super) fn abort(&self, error: &anyhow::Error) {
-        let _ = self.send(&Message::Abort { why: format!("{error:#}") }, &[]);
+        let _ = self.send(&Message::Abort { why: errors::line(error) }, &[]);
     }
 }
