@@ -18,7 +18,7 @@
 //! has at most [`FILE_OCTETS`].
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network};
-use crate::errors::{ConfigProblem, DaemonProblem};
+use crate::errors::{self, ConfigProblem, DaemonProblem};
 use crate::settings;
 use anyhow::Result;
 use std::collections::HashMap;
@@ -157,14 +157,14 @@ pub struct Config {
 
 impl Config {
     /// An error about something in the file.
-    pub fn error(&self, place: Place, why: impl Display) -> anyhow::Error {
+    pub fn error(&self, place: Place, why: impl Into<anyhow::Error>) -> anyhow::Error {
         error(&self.file, place, why)
     }
 }
 
-fn error(file: &str, place: Place, why: impl Display) -> anyhow::Error {
+fn error(file: &str, place: Place, why: impl Into<anyhow::Error>) -> anyhow::Error {
     // What is a flag's on the command line is a key's here.
-    let why = why.to_string().trim_start_matches("--").into();
+    let why = errors::line(&why.into()).trim_start_matches("--").into();
     ConfigProblem::At { file: file.into(), line: place.line, column: place.column, why }.into()
 }
 
@@ -186,7 +186,7 @@ type Key<'a> = Spanned<DeString<'a>>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Source<'_> {
-    fn error(&self, place: Place, why: impl Display) -> anyhow::Error {
+    fn error(&self, place: Place, why: impl Into<anyhow::Error>) -> anyhow::Error {
         error(self.file, place, why)
     }
 
@@ -280,7 +280,7 @@ impl Source<'_> {
             let place = self.place(value);
             let of_switch = |word: &str| {
                 let setting = format!("{}={word}", key.get_ref());
-                settings::of_switch(&[setting]).map_err(|error| self.error(place, format!("{error:#}")))
+                settings::of_switch(&[setting]).map_err(|error| self.error(place, error))
             };
             match key.get_ref().as_ref() {
                 "subnet" => network.subnet = Some(Placed { value: self.string(value)?.into(), place }),
@@ -298,11 +298,10 @@ impl Source<'_> {
             }
         }
         if let Some(subnet) = &network.subnet {
-            Network::parse(&subnet.value, None).map_err(|error| self.error(subnet.place, format!("{error:#}")))?;
+            Network::parse(&subnet.value, None).map_err(|error| self.error(subnet.place, error))?;
             let gateway = network.gateway.as_ref();
             let place = gateway.map_or(subnet.place, |gateway| gateway.place);
-            Network::parse(&subnet.value, gateway.map(|gateway| gateway.value))
-                .map_err(|error| self.error(place, format!("{error:#}")))?;
+            Network::parse(&subnet.value, gateway.map(|gateway| gateway.value)).map_err(|error| self.error(place, error))?;
         }
         Ok(network)
     }
@@ -367,7 +366,7 @@ impl Source<'_> {
         for (key, value) in pairs {
             let setting = format!("{}={}", key.get_ref(), self.word(value)?);
             config = settings::apply(&config, mac, std::slice::from_ref(&setting))
-                .map_err(|error| self.error(self.place(value), format!("{error:#}")))?;
+                .map_err(|error| self.error(self.place(value), error))?;
             settings.push(setting);
         }
         // As "attach --trunk" does.
