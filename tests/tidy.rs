@@ -103,6 +103,47 @@ fn files_are_short() {
     }
 }
 
+/// The string literal that a text begins with, as it is written.
+fn literal(text: &str) -> Option<&str> {
+    let inside = text.strip_prefix('"')?;
+    let mut is_escaped = false;
+    let end = inside.find(|c: char| {
+        let is_end = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    })?;
+    Some(&inside[..end])
+}
+
+/// Errors that are written where they arise, not in the table: literals of bail! and anyhow!, and contexts that have a remedy, for which
+/// there is no reason to be elsewhere. What only names the thing that the error is about is no error of its own.
+fn errors_in_place(code: &str) -> Vec<String> {
+    let after = |word: &str| code.match_indices(word).map(|(at, _)| code[at + word.len()..].trim_start()).collect::<Vec<_>>();
+    let macros = ["bail!(", "anyhow!(", "ensure!("]
+        .iter()
+        .flat_map(|word| after(word))
+        .filter_map(|text| literal(text.trim_start_matches("format!(").trim_start()));
+    let contexts = ["context(", "Error::msg(", "Err(", "Error("].iter().flat_map(|word| after(word)).filter_map(|text| {
+        let text = text.trim_start_matches("|| ").trim_start_matches("format!(").trim_start();
+        literal(text).filter(|literal| literal.contains(": "))
+    });
+    macros.chain(contexts).map(Into::into).collect()
+}
+
+#[test]
+fn errors_are_in_the_table() {
+    let found = errors_in_place(
+        "bail!(\"a \\\"b\\\"\"); anyhow!(\n    \"c\"\n) bail!(Problem) bail!(why) Err(Problem) x.context(\"d\") x.with_context(|| format!(\"e: {f}\"))",
+    );
+    assert_eq!(found, [r#"a \"b\""#, "c", "e: {f}"], "the search finds too little or too much");
+    for path in rust_files("cli/src").iter().filter(|path| !is_test_module(path) && !path.starts_with("cli/src/errors")) {
+        let source = read(path);
+        let code: Vec<&str> =
+            without_tests(&source).into_iter().map(|(_, line)| line).filter(|line| !line.trim().starts_with("//")).collect();
+        assert_eq!(errors_in_place(&code.join("\n")), [""; 0], "{path}: an error of its own, to be a variant in cli/src/errors/");
+    }
+}
+
 #[test]
 fn drop_reasons_are_explained_in_a_line() {
     for reason in DropReason::ALL {
