@@ -23,7 +23,7 @@ fn datapath() -> Datapath {
         group_forward: 0,
         seed: 1,
     };
-    let gateway = Gateway::new(GatewayConfig { mac: address, address: GATEWAY.into(), prefix: 20 }, [1, 2]);
+    let gateway = Gateway::new(GatewayConfig { mac: address, address: GATEWAY.into(), prefix: 20, v6: None }, [1, 2]);
     Datapath::new(Switch::new(config), Some(gateway))
 }
 

@@ -34,7 +34,12 @@ fn worker() -> WorkerHandle {
     let poll = mio::Poll::new().unwrap();
     let notify = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
     spawn(
-        WorkerConfig { switch, gateway: Some(GatewayConfig { mac, address: GATEWAY, prefix: 20 }), key: [1, 2], paused: false },
+        WorkerConfig {
+            switch,
+            gateway: Some(GatewayConfig { mac, address: GATEWAY, prefix: 20, v6: None }),
+            key: [1, 2],
+            paused: false,
+        },
         notify,
     )
     .unwrap()

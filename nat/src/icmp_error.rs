@@ -225,6 +225,22 @@ impl Nat {
     }
 }
 
+impl Nat {
+    /// Takes a translation back: a packet that was to leave becomes what its sender sent. Gives the sender's port.
+    pub(crate) fn undo<A: Family>(&self, stations: &Stations, p: &mut Packet<A>) -> Option<u16> {
+        let sessions = &self.table::<A>().sessions;
+        let (position, direction) = sessions.find(&p.tuple().reverse(), Direction::Reply)?;
+        let (original, session, _) = sessions.at(position).filter(|(_, session, _)| stations.is_current(session.owner))?;
+        let sent = match direction {
+            Direction::Original => session.reply,
+            Direction::Reply => *original,
+        };
+        p.rewrite_src(sent.src, sent.sport);
+        p.rewrite_dst(sent.dst, sent.dport);
+        Some(session.owner.port)
+    }
+}
+
 /// What we tell a sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IcmpError {

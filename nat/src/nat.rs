@@ -381,6 +381,13 @@ impl Nat {
         Ok(Translated { owner: owner.port, direction })
     }
 
+    /// Whether there is anything that ages.
+    #[must_use]
+    pub fn is_ageing(&self) -> bool {
+        let (four, six) = (&self.v4, &self.v6);
+        !(four.sessions.is_empty() && six.sessions.is_empty() && four.mappings.is_empty() && six.mappings.is_empty())
+    }
+
     /// Takes up a session of another process, as [`Sessions::page`] gave it there. `false` when it cannot be: a tuple is known, or the table is full.
     pub fn adopt<A: Family>(&mut self, stations: &mut Stations, original: Tuple<A>, session: Session<A>, seen: Time) -> bool {
         let table = A::table_mut(self);

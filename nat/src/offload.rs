@@ -19,6 +19,7 @@
 //! exception: an IPv6 routing header with segments left (RFC 8200 8.1: the pseudo-header takes the final destination) is
 //! refused; nothing that offloads writes one.
 use crate::checksum;
+use core::ops::Range;
 use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{Csum, DropReason, EtherType, FrameBuf, Gso, GsoKind};
 
@@ -68,31 +69,25 @@ enum Transport {
     Udp,
 }
 
-/// The segments of a GSO frame, written one at a time.
-#[derive(Debug)]
-pub struct Segments<'a> {
-    headers: &'a [u8],
-    payload: &'a [u8],
+/// What the segments of a GSO frame look like, its octets aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    headers: usize,
     size: usize,
     l3: usize,
     l4: usize,
     ip: Ip,
     transport: Transport,
     count: usize,
-    next: usize,
 }
 
-impl<'a> Segments<'a> {
-    /// Reads the headers of a GSO frame.
-    ///
-    /// # Errors
-    /// [`DropReason::GsoUnsupported`] when the frame has no segmentation left to do, when its headers are not those that its
-    /// metadata tells of, or when a limit of this module is passed.
-    pub fn new(frame: &'a FrameBuf) -> Result<Self, DropReason> {
-        frame.meta.gso.and_then(|gso| Self::read(frame.bytes(), gso)).ok_or(DropReason::GsoUnsupported)
+impl Layout {
+    /// Reads the headers; `None` where [`Segments::new`] says [`DropReason::GsoUnsupported`].
+    pub(crate) fn of(frame: &FrameBuf) -> Option<Self> {
+        frame.meta.gso.and_then(|gso| Self::read(frame.bytes(), gso))
     }
 
-    fn read(frame: &'a [u8], gso: Gso) -> Option<Self> {
+    fn read(frame: &[u8], gso: Gso) -> Option<Self> {
         let (l4, size) = (usize::from(gso.l4), usize::from(gso.size.get()));
         let (headers, payload) = frame.split_at_checked(usize::from(gso.headers))?;
         let (l3, ethertype) = find_l3(headers)?;
@@ -112,44 +107,40 @@ impl<'a> Segments<'a> {
         if longest > usize::from(u16::MAX) || count > SEGMENT_LIMIT {
             return None;
         }
-        Some(Self { headers, payload, size, l3, l4, ip, transport, count, next: 0 })
+        Some(Self { headers: headers.len(), size, l3, l4, ip, transport, count })
     }
 
-    /// How many segments the frame is cut into in all, at least 1 and at most [`SEGMENT_LIMIT`].
-    #[must_use]
-    pub const fn count(&self) -> usize {
-        self.count
+    /// Octets of all headers.
+    pub(crate) const fn headers(&self) -> usize {
+        self.headers
     }
 
-    /// Writes the next segment, complete, to the start of `scratch` and returns its octets.
-    ///
-    /// `None` after the last one, and when `scratch` is shorter than the segment (headers + size at the most).
-    #[must_use]
-    pub fn next_into(&mut self, scratch: &mut [u8]) -> Option<usize> {
-        if self.next >= self.count {
-            return None;
-        }
-        let from = self.next.checked_mul(self.size)?;
-        let to = from.checked_add(self.size)?.min(self.payload.len());
-        let payload = self.payload.get(from..to)?;
-        let len = self.headers.len() + payload.len();
-        let out = scratch.get_mut(..len)?;
-        let (head, tail) = out.split_at_mut_checked(self.headers.len())?;
-        head.copy_from_slice(self.headers);
-        tail.copy_from_slice(payload);
-        self.write_ip(out)?;
-        self.write_transport(out, from)?;
-        self.next += 1;
-        Some(len)
+    /// Octets from the frame's start to layer 3.
+    pub(crate) const fn l3(&self) -> usize {
+        self.l3
     }
 
-    fn write_ip(&self, out: &mut [u8]) -> Option<()> {
+    /// Where the headers and the payload of segment `number` lie in a frame of `len` octets, if its headers are put right before its
+    /// payload; `None` after the last.
+    pub(crate) fn place(&self, number: usize, len: usize) -> Option<Range<usize>> {
+        let start = number.checked_mul(self.size).filter(|_| number < self.count)?;
+        let end = start.checked_add(self.headers)?.checked_add(self.size)?.min(len);
+        Some(start..end)
+    }
+
+    /// Makes `out`, the frame's headers and the payload of segment `number`, that segment.
+    pub(crate) fn complete(&self, number: usize, out: &mut [u8]) -> Option<()> {
+        self.write_ip(number, out)?;
+        self.write_transport(number, out)
+    }
+
+    fn write_ip(&self, number: usize, out: &mut [u8]) -> Option<()> {
         let len = out.len().checked_sub(self.l3)?;
         match self.ip {
             Ip::V4 { id, .. } => {
                 put(out, self.l3 + 2, u16::try_from(len).ok()?)?;
                 // 16 bits, by design of the field.
-                put(out, self.l3 + 4, id.wrapping_add(self.next as u16))?;
+                put(out, self.l3 + 4, id.wrapping_add(number as u16))?;
                 put(out, self.l3 + 10, 0)?;
                 let sum = checksum::checksum(out.get(self.l3..self.l4)?);
                 put(out, self.l3 + 10, sum)
@@ -158,14 +149,15 @@ impl<'a> Segments<'a> {
         }
     }
 
-    fn write_transport(&self, out: &mut [u8], from: usize) -> Option<()> {
+    fn write_transport(&self, number: usize, out: &mut [u8]) -> Option<()> {
         let len = u16::try_from(out.len().checked_sub(self.l4)?).ok()?;
         let (protocol, field) = match self.transport {
             Transport::Tcp { seq, flags } => {
+                let from = number.checked_mul(self.size)?;
                 let seq = seq.wrapping_add(u32::try_from(from).ok()?).to_be_bytes();
                 out.get_mut(self.l4 + 4..self.l4 + 8)?.copy_from_slice(&seq);
-                let last_only = if self.next + 1 < self.count { TCP_FIN | TCP_PSH } else { 0 };
-                let first_only = if self.next > 0 { TCP_CWR } else { 0 };
+                let last_only = if number + 1 < self.count { TCP_FIN | TCP_PSH } else { 0 };
+                let first_only = if number > 0 { TCP_CWR } else { 0 };
                 *out.get_mut(self.l4 + 13)? = flags & !(last_only | first_only);
                 (TCP, checksum::TCP_CHECKSUM)
             }
@@ -180,6 +172,50 @@ impl<'a> Segments<'a> {
         };
         put(out, self.l4 + field, pseudo)?;
         checksum::finish(out, self.l4, field).then_some(())
+    }
+}
+
+/// The segments of a GSO frame, written one at a time.
+#[derive(Debug)]
+pub struct Segments<'a> {
+    frame: &'a [u8],
+    layout: Layout,
+    next: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// Reads the headers of a GSO frame.
+    ///
+    /// # Errors
+    /// [`DropReason::GsoUnsupported`] when the frame has no segmentation left to do, when its headers are not those that its
+    /// metadata tells of, or when a limit of this module is passed.
+    pub fn new(frame: &'a FrameBuf) -> Result<Self, DropReason> {
+        let layout = Layout::of(frame).ok_or(DropReason::GsoUnsupported)?;
+        Ok(Self { frame: frame.bytes(), layout, next: 0 })
+    }
+
+    /// How many segments the frame is cut into in all, at least 1 and at most [`SEGMENT_LIMIT`].
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.layout.count
+    }
+
+    /// Writes the next segment, complete, to the start of `scratch` and returns its octets.
+    ///
+    /// `None` after the last one, and when `scratch` is shorter than the segment (headers + size at the most).
+    #[must_use]
+    pub fn next_into(&mut self, scratch: &mut [u8]) -> Option<usize> {
+        let place = self.layout.place(self.next, self.frame.len())?;
+        let (headers, payload) =
+            (self.frame.get(..self.layout.headers)?, self.frame.get(place.start + self.layout.headers..place.end)?);
+        let len = headers.len() + payload.len();
+        let out = scratch.get_mut(..len)?;
+        let (head, tail) = out.split_at_mut_checked(headers.len())?;
+        head.copy_from_slice(headers);
+        tail.copy_from_slice(payload);
+        self.layout.complete(self.next, out)?;
+        self.next += 1;
+        Some(len)
     }
 }
 

@@ -168,6 +168,19 @@ impl<A: Readable> Packet<A> {
         }
     }
 
+    /// What a packet is, where its layer 4 begins and where it ends, without taking the frame: for addresses of our own link, which are
+    /// not judged.
+    pub(crate) fn peek(frame: &FrameBuf, l3: usize) -> Result<(Transport, usize, usize), DropReason> {
+        let packet = frame.bytes().get(l3..).ok_or(MALFORMED)?;
+        let ip = A::read_ip(packet)?;
+        let octets = packet.get(ip.header..ip.total).ok_or(MALFORMED)?;
+        let transport = match ip.part {
+            Part::Whole => L4::read::<A>(ip.protocol, octets, true)?.transport,
+            Part::Fragment(_) => Transport::Absent,
+        };
+        Ok((transport, l3 + ip.header, l3 + ip.total))
+    }
+
     #[allow(clippy::type_complexity, reason = "taken apart by its only caller")]
     #[inline]
     fn read(frame: &FrameBuf, l3: usize) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {

@@ -95,7 +95,7 @@ impl Load {
     fn with_ports(name: &'static str, mask: u32, receivers: u16, frame: Vec<u8>, frames: usize) -> Self {
         let mac = station(GATEWAY);
         let switch = Switch::new(SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, seed: 42 });
-        let gateway = Gateway::new(GatewayConfig { mac, address: [10, 88, 0, 1].into(), prefix: 16 }, [1, 2]);
+        let gateway = Gateway::new(GatewayConfig { mac, address: [10, 88, 0, 1].into(), prefix: 16, v6: None }, [1, 2]);
         let mut datapath = Datapath::new(switch, Some(gateway));
         let mut plug = |mask| {
             let config =

@@ -39,7 +39,7 @@ impl Network {
 
     fn new(net: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<Self> {
         let address = gateway.unwrap_or_else(|| Ipv4Addr::from_bits(net.address.to_bits() + 1));
-        let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix };
+        let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix, v6: None };
         let network = Self { config };
         if !network.is_host(address) || network.base() != net.address.to_bits() {
             let range = Range(&Self::new(net, None)?, None).to_string();

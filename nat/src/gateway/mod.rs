@@ -13,14 +13,16 @@
 //! the NAT. Without one, every other destination is [`DropReason::GatewayUnserved`].
 pub mod arp;
 pub mod icmp;
+mod icmp6;
 pub mod route;
 
 use crate::icmp_error::Limiter;
+use crate::ndp;
 use crate::packet::address_frame;
 use crate::station::Stations;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use route::Uplink;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, Head, Time, UnicastMac};
 
@@ -33,6 +35,19 @@ pub struct GatewayConfig {
     pub address: Ipv4Addr,
     /// Bits of the subnet's prefix, 0 to 32; more counts as 32.
     pub prefix: u8,
+    /// Who it is in IPv6, if it speaks that.
+    pub v6: Option<GatewayV6>,
+}
+
+/// Who the gateway is in IPv6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GatewayV6 {
+    /// Its address in the subnet, a unique local one (RFC 4193) unless another was given.
+    pub address: Ipv6Addr,
+    /// Bits of the subnet's prefix, 0 to 128.
+    pub prefix: u8,
+    /// Its link-local address: the router that stations know.
+    pub link_local: Ipv6Addr,
 }
 
 impl GatewayConfig {
@@ -162,7 +177,15 @@ impl Gateway {
                 EtherType::IPV4 if self.routes::<Ipv4Addr>(&frame, head) => {
                     return self.outward::<Ipv4Addr>(frame, head, ingress, now);
                 }
+                EtherType::IPV6 if self.routes::<Ipv6Addr>(&frame, head) => {
+                    return self.outward::<Ipv6Addr>(frame, head, ingress, now);
+                }
                 EtherType::IPV4 => icmp::receive(&self.config, &mut frame, head),
+                EtherType::IPV6 => match &self.config.v6 {
+                    Some(v6) if ndp::is_nd(&frame) => icmp6::receive_nd(v6, self.config.mac, &mut frame),
+                    Some(v6) => icmp6::receive(v6, &mut frame, head),
+                    None => Verdict::unserved(head),
+                },
                 _ => Verdict::unserved(head),
             }
         };

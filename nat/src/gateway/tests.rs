@@ -23,7 +23,7 @@ const ARP_REPLY: [u8; 42] = [
 ];
 
 const CONFIG: GatewayConfig =
-    GatewayConfig { mac: UnicastMac::for_ipv4([10, 88, 0, 1]), address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20 };
+    GatewayConfig { mac: UnicastMac::for_ipv4([10, 88, 0, 1]), address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20, v6: None };
 
 #[derive(Debug, PartialEq)]
 enum Fate {
