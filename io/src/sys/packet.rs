@@ -14,6 +14,9 @@ use nix::sys::socket::{AddressFamily, setsockopt as nix_setsockopt, sockopt};
 
 use super::{check, getsockopt_int, setsockopt};
 
+mod uplink;
+pub use uplink::open_uplink;
+
 /// Receive buffer asked for, in bytes (the kernel counts whole buffers, so a 64 KB frame takes about 80 KB of it).
 /// Without CAP_NET_ADMIN in the initial user namespace net.core.rmem_max caps it.
 pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -44,6 +47,14 @@ pub struct Statistics {
 /// # Errors
 /// EPERM: no CAP_NET_RAW in the namespace; ENODEV: no such interface; and others of packet(7).
 pub fn open(ifindex: u32) -> io::Result<OwnedFd> {
+    let fd = prepare()?;
+    bind(&fd, ifindex)?;
+    join(&fd, ifindex, libc::PACKET_MR_PROMISC, &[])?;
+    Ok(fd)
+}
+
+/// A socket with all options, not bound.
+fn prepare() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is passed.
     let raw = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
@@ -59,15 +70,22 @@ pub fn open(ifindex: u32) -> io::Result<OwnedFd> {
     if nix_setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
         nix_setsockopt(&fd, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
     }
-    bind(&fd, ifindex)?;
+    Ok(fd)
+}
+
+/// Adds a membership: PACKET_MR_*, with an address where it is of one.
+fn join(fd: &OwnedFd, ifindex: u32, kind: libc::c_int, address: &[u8]) -> io::Result<()> {
+    let mut mr_address = [0; 8];
+    for (to, from) in mr_address.iter_mut().zip(address) {
+        *to = *from;
+    }
     let membership = libc::packet_mreq {
         mr_ifindex: index_for_kernel(ifindex)?,
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-        mr_alen: 0,
-        mr_address: [0; 8],
+        mr_type: kind as libc::c_ushort,
+        mr_alen: address.len() as libc::c_ushort,
+        mr_address,
     };
-    setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
-    Ok(fd)
+    setsockopt(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
 /// An interface index as the kernel's `int`.
