@@ -4,7 +4,7 @@ use crate::errors::ValueProblem;
 use crate::settings::{AGEING, TABLE_LIMIT};
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
@@ -18,14 +18,16 @@ Usage: vswitch COMMAND ...          (vswitch COMMAND --help says more)
 Containers
   run, exec            run a command in a new container, in one that is attached
   attach, detach       plug a network namespace in, out
+The world
+  uplink               how containers reach it
+  publish, unpublish   ports that lead into containers; published lists them
+  flows, nat, neigh    the NAT's sessions, rules, neighbours; flush ends flows
 Looking (all with --json)
   show, inspect        the switch and what is attached; one container
   ports, fdb, stats    counters; addresses; the fate of every frame
-  events               what happens, as it happens
+  events, mirror       what happens, as it happens; frames, into a pcap file
 Changing
-  set, fdb             a port or the switch; the table of addresses
-  mirror               write a container's frames to a pcap file
-  apply                run what a file has (show --config writes one)
+  set, apply           a port or the switch; all that a file has
 The switch itself
   up, down             start it (attach and run do), end it
   restart, restore     anew without a gap; after it was killed
@@ -75,6 +77,59 @@ pub enum Verb {
     Fdb {
         #[command(subcommand)]
         action: Option<Fdb>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// How containers reach the world: list or set it
+    #[command(args_conflicts_with_subcommands = true)]
+    Uplink {
+        #[command(subcommand)]
+        action: Option<Uplink>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish ports: who comes to them from outside comes into a container, with his own address
+    Publish {
+        /// [HOSTIP:]PORT[-PORT]:PORT[-PORT][/tcp|udp]
+        spec: String,
+        /// A container, or several that share the connections: web1,web2
+        #[arg(value_name = "NAME[,NAME]")]
+        names: String,
+        /// Only clients of this network [default: everybody]
+        #[arg(long, value_name = "A/LEN")]
+        from: Vec<String>,
+    },
+    /// Publish ports no longer, or not to one container; connections that there are go on
+    Unpublish {
+        /// Any port of the range
+        #[arg(value_name = "PORT[/PROTO]")]
+        port: String,
+        /// Only this container
+        name: Option<String>,
+    },
+    /// Published ports and their counters
+    Published {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The NAT's sessions
+    Flows(Flows),
+    /// End what is learned or tracked
+    Flush {
+        #[command(subcommand)]
+        what: Flush,
+    },
+    /// The NAT's rules and their counters
+    Nat {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who is behind the addresses inside and at the uplink
+    Neigh {
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -184,6 +239,14 @@ impl Verb {
             Self::Set { .. } => "set",
             Self::Fdb { .. } => "fdb",
             Self::Mirror { .. } => "mirror",
+            Self::Uplink { .. } => "uplink",
+            Self::Publish { .. } => "publish",
+            Self::Unpublish { .. } => "unpublish",
+            Self::Published { .. } => "published",
+            Self::Flows(_) => "flows",
+            Self::Flush { .. } => "flush",
+            Self::Nat { .. } => "nat",
+            Self::Neigh { .. } => "neigh",
             Self::Apply(_) => "apply",
             Self::Restore => "restore",
             Self::Show { .. } => "show",
@@ -230,6 +293,62 @@ pub enum Fdb {
     },
     /// Forget what was learned, of one container or of all
     Flush { name: Option<String> },
+}
+
+#[derive(Subcommand)]
+pub enum Uplink {
+    /// Set it
+    Set {
+        #[command(subcommand)]
+        kind: UplinkSet,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum UplinkSet {
+    /// None: containers reach each other only
+    None,
+    /// An interface on which vswitch has its own hardware and IP addresses, past the host's firewall
+    Packet(PacketUplink),
+}
+
+#[derive(Group)]
+pub struct PacketUplink {
+    /// The interface
+    pub iface: String,
+    /// An address of its network that is to be vswitch's own, IPv4 or IPv6
+    #[arg(long, value_name = "A/LEN")]
+    pub ip: Vec<String>,
+    /// Its router, one of each family
+    #[arg(long, value_name = "A")]
+    pub gateway: Vec<IpAddr>,
+    /// Hardware address there [default: 02:58 and the IP address]
+    #[arg(long)]
+    pub mac: Option<UnicastMac>,
+}
+
+#[derive(Group)]
+pub struct Flows {
+    /// Only this container's
+    pub name: Option<String>,
+    /// Only of this protocol: tcp, udp, icmp, icmpv6
+    #[arg(long, value_name = "PROTO")]
+    pub protocol: Option<String>,
+    /// Only with this port at either end
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Flush {
+    /// A container's sessions, at once
+    Flows {
+        /// A container
+        name: String,
+    },
 }
 
 #[derive(Group)]
@@ -375,6 +494,9 @@ pub struct Plug {
     /// Let it send from any hardware address (for containers that bridge)
     #[arg(long)]
     pub no_guard: bool,
+    /// Publish ports, as "publish" takes them
+    #[arg(short, long, value_name = "SPEC")]
+    pub publish: Vec<String>,
     /// Any other setting, as "set" takes it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -400,6 +522,7 @@ impl Default for Plug {
             native,
             isolated: false,
             no_guard: false,
+            publish: Vec::new(),
             set: Vec::new(),
             offload_rung: 0,
         }

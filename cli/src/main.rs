@@ -8,6 +8,7 @@ mod daemon;
 mod errors;
 mod plan;
 mod print;
+mod publish;
 mod rundir;
 mod settings;
 mod state;
@@ -40,6 +41,14 @@ fn main() -> ExitCode {
         Verb::Stats { json } => commands::stats::run(json),
         Verb::Events { name, json } => commands::events::run(name.as_deref(), json),
         Verb::Inspect { name, json } => commands::inspect::run(name, json),
+        Verb::Uplink { action, json } => commands::uplink::run(action, json),
+        Verb::Publish { spec, names, from } => commands::publish::run(&spec, &names, &from),
+        Verb::Unpublish { port, name } => commands::publish::end(port, name),
+        Verb::Published { json } => commands::publish::list(json),
+        Verb::Flows(flows) => commands::flows::run(&flows),
+        Verb::Flush { what: args::Flush::Flows { name } } => commands::flows::flush(name),
+        Verb::Nat { json } => commands::flows::nat(json),
+        Verb::Neigh { json } => commands::flows::neigh(json),
         Verb::Logs { follow, lines } => commands::logs::run(follow, lines),
         Verb::Doctor { json } => commands::doctor::run(json),
         Verb::DoctorProbe => commands::doctor::probe::run(),

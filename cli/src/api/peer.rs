@@ -31,10 +31,23 @@ impl Power {
     /// Refuses what this peer may not ask for.
     pub fn permit(self, verb: &Verb) -> Result<(), ProtocolProblem> {
         match (self, verb) {
-            (Self::Full, _) | (Self::AttachOnly, Verb::Attach(_) | Verb::Plug { .. } | Verb::Ready) => Ok(()),
+            (Self::Full, _) | (Self::AttachOnly, Verb::Plug { .. } | Verb::Ready) => Ok(()),
+            // What is published reaches beyond the container.
+            (Self::AttachOnly, Verb::Attach(wanted)) if wanted.publish.is_empty() => Ok(()),
             (
                 Self::AttachOnly,
-                Verb::Detach { .. }
+                Verb::Attach(_)
+                | Verb::Detach { .. }
+                | Verb::Uplink
+                | Verb::UplinkPacket(_)
+                | Verb::UplinkNone
+                | Verb::Publish { .. }
+                | Verb::Unpublish { .. }
+                | Verb::Published
+                | Verb::Flows { .. }
+                | Verb::FlushFlows { .. }
+                | Verb::Nat
+                | Verb::Neighbors
                 | Verb::Set { .. }
                 | Verb::Fdb { .. }
                 | Verb::FdbAdd { .. }

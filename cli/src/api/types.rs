@@ -9,12 +9,12 @@
 //!
 //! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use vswitch_io::netns::NsSpec;
 
 /// Raised with every change that an older end would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
@@ -78,6 +78,33 @@ pub enum Verb {
     Inspect {
         name: String,
     },
+    /// An [`UplinkOrder`] or null.
+    Uplink,
+    /// With the packet socket's fd.
+    UplinkPacket(UplinkOrder),
+    UplinkNone,
+    Publish {
+        /// As `publish` takes it.
+        spec: String,
+        names: Vec<String>,
+        /// Nets, as A/LEN; empty for everybody.
+        from: Vec<String>,
+    },
+    Unpublish {
+        /// As `unpublish` takes it.
+        port: String,
+        name: Option<String>,
+    },
+    Published,
+    /// Sessions, from this place on.
+    Flows {
+        cursor: u64,
+    },
+    FlushFlows {
+        name: String,
+    },
+    Nat,
+    Neighbors,
     Info,
     /// Containers whose name comes after this one.
     Containers {
@@ -168,6 +195,9 @@ pub struct Reserve {
     pub ifname: String,
     /// As `set` takes them.
     pub settings: Vec<String>,
+    /// As `publish` takes them.
+    #[serde(default)]
+    pub publish: Vec<String>,
 }
 
 /// What attach is given.
@@ -258,6 +288,101 @@ pub struct Info {
     pub open_files: u64,
     /// Fds it may have (RLIMIT_NOFILE).
     pub open_files_limit: u64,
+}
+
+/// A packet uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkOrder {
+    pub iface: String,
+    /// Ours there.
+    pub mac: String,
+    pub mtu: u16,
+    /// Ours there, as A/LEN.
+    pub addresses: Vec<String>,
+    /// One of each family at the most.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A published range.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// As `publish` takes it.
+    pub spec: String,
+    /// None: all.
+    pub address: Option<String>,
+    pub protocol: String,
+    pub first: u16,
+    pub last: u16,
+    /// The container's port for the first.
+    pub to: u16,
+    pub names: Vec<String>,
+    /// Nets that may use it; empty for everybody.
+    pub from: Vec<String>,
+    pub sessions: u64,
+    pub packets: u64,
+    /// Octets of layer 3.
+    pub bytes: u64,
+    /// Packets of clients that may not.
+    pub refused: u64,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Inside {
+    pub src: IpAddr,
+    pub sport: u16,
+    pub dst: IpAddr,
+    pub dport: u16,
+}
+
+/// A session of the NAT.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Flow {
+    pub container: String,
+    pub protocol: String,
+    pub state: String,
+    /// Whether its first packet came from outside.
+    pub inbound: bool,
+    /// Its packets as they come from where it began.
+    pub original: Inside,
+    /// Those against it, as they come.
+    pub reply: Inside,
+    /// Seconds since it began.
+    pub age: u64,
+    /// Seconds until it ends if it stays idle.
+    pub expires: u64,
+    /// Original, reply.
+    pub packets: [u64; 2],
+    /// Octets of layer 3, likewise.
+    pub bytes: [u64; 2],
+}
+
+/// A rule of the NAT.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NatRow {
+    /// `dnat` or `masquerade`.
+    pub target: String,
+    pub protocol: String,
+    pub source: String,
+    pub destination: String,
+    pub to: String,
+    pub sessions: u64,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Who is behind an address.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Neighbor {
+    /// `inside` or `uplink`.
+    pub side: String,
+    pub address: IpAddr,
+    pub mac: Option<String>,
+    pub state: String,
+    /// Seconds since it was confirmed.
+    pub age: Option<u64>,
+    /// The container.
+    pub name: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

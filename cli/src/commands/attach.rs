@@ -140,6 +140,7 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
         mtu: args.mtu,
         ifname: args.ifname.clone(),
         settings,
+        publish: args.publish.clone(),
     })
 }
 

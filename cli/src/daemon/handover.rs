@@ -355,6 +355,7 @@ impl Daemon {
             watch: registry::watch_text(&kind),
             since: UNIX_EPOCH + Duration::from_secs(state.since),
         });
+        self.enter_station(&name)?;
         let watch = netns::Watch { fd: watch, kind };
         if self.watches.add(self.poll.registry(), &name, watch).unwrap_or(false) {
             self.forget(&name, "its namespace is gone");

@@ -8,6 +8,7 @@ mod inspect;
 mod log;
 pub mod network;
 mod notify;
+mod outside;
 mod registry;
 mod saver;
 mod verbs;
@@ -69,7 +70,7 @@ const PROC: &str = "/proc";
 
 /// What a connection is in the middle of.
 enum Session {
-    Attaching { name: String },
+    Attaching { name: String, publish: Vec<String> },
     Detaching { ticket: Ticket, until: Instant },
     Mirroring { ticket: Ticket, port: PortId, name: String },
     Listening(events::Listener),
@@ -105,6 +106,7 @@ struct Daemon {
     server: Server,
     worker: WorkerHandle,
     registry: Registry,
+    outside: outside::Outside,
     saver: Saver,
     watches: Watches,
     sessions: HashMap<ConnectionId, Session>,
@@ -287,6 +289,7 @@ impl Daemon {
             server,
             worker,
             registry: Registry::new(network),
+            outside: outside::Outside::default(),
             saver,
             watches: Watches::new(FIRST_WATCH),
             sessions: HashMap::new(),
@@ -390,7 +393,7 @@ impl Daemon {
         }
         for id in self.server.sweep(now) {
             match self.sessions.remove(&id) {
-                Some(Session::Attaching { name }) => drop(self.forget(&name, "its attach was given up")),
+                Some(Session::Attaching { name, .. }) => drop(self.forget(&name, "its attach was given up")),
                 Some(Session::Mirroring { port, .. }) => drop(self.worker.end_mirror(port)),
                 Some(Session::Listening(_)) => self.unsubscribed(),
                 Some(Session::Detaching { .. }) | None => {}
@@ -406,10 +409,11 @@ impl Daemon {
 
     /// Takes a container out of everything; its port is closed soon after.
     fn forget(&mut self, name: &str, why: &str) -> Option<Ticket> {
+        self.withdraw_all(name);
         let container = self.registry.remove(name)?;
         self.saver.mark();
         self.watches.remove(self.poll.registry(), name);
-        self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching } if attaching == name));
+        self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching, .. } if attaching == name));
         let port = container.port?;
         tracing::info!("{name} (port {port}, {}) detached: {why}", container.ip);
         if container.ready {
@@ -425,6 +429,10 @@ impl Daemon {
     fn fetch_news(&mut self) {
         while let Some(event) = self.worker.next_event() {
             match event {
+                WorkerEvent::PortGone(PortId::UPLINK) => {
+                    tracing::warn!("the uplink's interface is gone: \"vswitch uplink set\" again when it is back");
+                    self.outside.uplink = None;
+                }
                 WorkerEvent::PortGone(port) => {
                     let name = self.registry.port_name(port).to_owned();
                     self.forget(&name, "its interface is gone");

@@ -18,7 +18,7 @@ use vswitch_switch::{PortId, UnicastMac};
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
 pub const NAME_OCTETS: usize = 63;
 /// Names that mean something else in commands.
-const RESERVED: [&str; 2] = ["switch", "gateway"];
+const RESERVED: [&str; 3] = ["switch", "gateway", "uplink"];
 
 /// Anything attached.
 #[derive(Debug)]
@@ -80,7 +80,13 @@ impl Registry {
 
     /// The name of what is behind a port.
     pub fn port_name(&self, port: PortId) -> &str {
-        if port == PortId::GATEWAY { "gateway" } else { self.by_port.get(&port).map_or("-", String::as_str) }
+        if port == PortId::GATEWAY {
+            "gateway"
+        } else if port == PortId::UPLINK {
+            "uplink"
+        } else {
+            self.by_port.get(&port).map_or("-", String::as_str)
+        }
     }
 
     /// Containers with a port, from after a name on.
@@ -249,6 +255,7 @@ mod tests {
             mtu: 1_500,
             ifname: "eth0".into(),
             settings: Vec::new(),
+            publish: Vec::new(),
         }
     }
 

@@ -56,6 +56,16 @@ impl Daemon {
             },
             Verb::Events { name } => self.subscribe(id, name),
             Verb::Inspect { name } => self.inspect(&name),
+            Verb::Uplink => self.uplink(),
+            Verb::UplinkPacket(order) => self.set_uplink(order, fds),
+            Verb::UplinkNone => self.clear_uplink(),
+            Verb::Publish { spec, names, from } => self.publish(&spec, names, from),
+            Verb::Unpublish { port, name } => self.unpublish(&port, name.as_deref()),
+            Verb::Published => self.published(),
+            Verb::Flows { cursor } => self.flows(cursor),
+            Verb::FlushFlows { name } => self.flush_flows(&name),
+            Verb::Nat => self.nat(),
+            Verb::Neighbors => self.neighbors(),
             Verb::Info => self.info(),
             Verb::Containers { after } => self.containers(after.as_deref()),
             Verb::Stats => self.stats(),
@@ -78,7 +88,7 @@ impl Daemon {
             bail!(VerbProblem::Busy);
         }
         let lease = self.registry.reserve(wanted)?;
-        self.sessions.insert(id, Session::Attaching { name: lease.name.clone() });
+        self.sessions.insert(id, Session::Attaching { name: lease.name.clone(), publish: wanted.publish.clone() });
         self.server.set_patience(id, Some(ATTACH_PATIENCE));
         value(lease)
     }
@@ -86,7 +96,7 @@ impl Daemon {
     /// The name that this connection attaches.
     fn attaching(&self, id: ConnectionId) -> Result<String> {
         match self.sessions.get(&id) {
-            Some(Session::Attaching { name }) => Ok(name.clone()),
+            Some(Session::Attaching { name, .. }) => Ok(name.clone()),
             Some(Session::Detaching { .. } | Session::Mirroring { .. } | Session::Listening(_)) | None => {
                 bail!(VerbProblem::NotAttaching)
             }
@@ -121,6 +131,7 @@ impl Daemon {
         // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
         self.fetch_news();
         self.registry.plug(&name, port, watch_text);
+        self.enter_station(&name)?;
         if self.watches.add(self.poll.registry(), &name, watch).context(VerbProblem::NotWatched)? {
             self.forget(&name, "its namespace is gone");
             bail!(VerbProblem::NamespaceGone);
@@ -130,6 +141,14 @@ impl Daemon {
 
     fn ready(&mut self, id: ConnectionId) -> Result<Value> {
         let name = self.attaching(id)?;
+        let publish = match self.sessions.get_mut(&id) {
+            Some(Session::Attaching { publish, .. }) => std::mem::take(publish),
+            Some(Session::Detaching { .. } | Session::Mirroring { .. } | Session::Listening(_)) | None => Vec::new(),
+        };
+        // One that is refused ends the attach, and with it those before.
+        for spec in publish {
+            self.publish(&spec, vec![name.clone()], Vec::new())?;
+        }
         let container = self.registry.get_mut(&name).filter(|container| container.port.is_some());
         let container = container.context(VerbProblem::NotPlugged)?;
         container.ready = true;
@@ -281,7 +300,7 @@ impl Daemon {
             subnet: network.subnet(),
             gateway: network.gateway().address,
             gateway_mac: network.gateway().mac.to_string(),
-            uplink: "none".into(),
+            uplink: self.outside.uplink.as_ref().map_or_else(|| "none".into(), types::UplinkOrder::describe),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
             activated: self.facts.activated,

@@ -59,6 +59,19 @@ impl WorkerHandle {
         })
     }
 
+    /// Takes from the gateway what it has for an uplink: sessions, published ports and what waits.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn clear_uplink(&self) -> Result<(), WorkerError> {
+        self.ask(|worker| {
+            worker.datapath.abandon_held();
+            if let Some(gateway) = &mut worker.datapath.gateway {
+                gateway.clear_uplink();
+            }
+        })
+    }
+
     /// Changes a port.
     ///
     /// # Errors

@@ -1,0 +1,95 @@
+//! `uplink`: how containers reach the world; listed or set.
+use crate::api::client::Client;
+use crate::api::types::{UplinkOrder, Verb};
+use crate::args::{Uplink, UplinkSet};
+use crate::errors::PublishProblem;
+use crate::print;
+use crate::publish::parse_net;
+use anyhow::{Context, Result, bail};
+use std::os::fd::AsFd;
+use vswitch_io::link::{IfName, Netlink};
+use vswitch_io::sys::packet;
+use vswitch_switch::UnicastMac;
+
+/// ARPHRD_ETHER (linux/if_arp.h).
+const ETHERNET: &str = "1";
+
+pub fn run(action: Option<Uplink>, json: bool) -> Result<()> {
+    match action {
+        None => show(json),
+        Some(Uplink::Set { kind: UplinkSet::None }) => Client::connect()?.ask(Verb::UplinkNone, &[]),
+        Some(Uplink::Set { kind: UplinkSet::Packet(args) }) => set(&args),
+    }
+}
+
+fn show(json: bool) -> Result<()> {
+    let uplink: Option<UplinkOrder> = Client::connect()?.ask(Verb::Uplink, &[])?;
+    if json {
+        return print::json(&uplink);
+    }
+    match uplink {
+        None => print::out("none\n"),
+        Some(UplinkOrder { iface, mac, mtu, addresses, gateways }) => {
+            let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+            let gateways = if gateways.is_empty() { "none".into() } else { gateways.join(", ") };
+            print::out(&format!("packet {iface}, {}, gateway {gateways}, mac {mac}, mtu {mtu}\n", addresses.join(", ")))
+        }
+    }
+}
+
+fn set(args: &crate::args::PacketUplink) -> Result<()> {
+    if args.ip.is_empty() {
+        bail!(PublishProblem::NoAddress);
+    }
+    let addresses = args
+        .ip
+        .iter()
+        .map(|text| match parse_net(text) {
+            Ok((address, prefix)) if text.contains('/') => Ok((address, format!("{address}/{prefix}"))),
+            Ok(_) | Err(_) => Err(PublishProblem::UplinkAddress { text: text.clone() }),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // The daemon first: without one there is nothing to set.
+    let mut client = Client::connect()?;
+    let no_interface = || PublishProblem::NoInterface { iface: args.iface.clone() };
+    let name = IfName::parse(&args.iface).map_err(|_| no_interface())?;
+    let index = Netlink::open()?.index(&name)?.with_context(no_interface)?;
+    let fact = |fact: &str| std::fs::read_to_string(format!("/sys/class/net/{}/{fact}", args.iface)).unwrap_or_default();
+    if fact("type").trim() != ETHERNET {
+        bail!(PublishProblem::NotEthernet { iface: args.iface.clone() });
+    }
+    let mtu = fact("mtu").trim().parse().unwrap_or(1_500);
+    let mac = args.mac.unwrap_or_else(|| own_mac(&addresses));
+    let (socket, promiscuous) =
+        packet::open_uplink(index, mac.mac().0).map_err(|error| PublishProblem::Socket { iface: args.iface.clone(), error })?;
+    let order = UplinkOrder {
+        iface: args.iface.clone(),
+        mac: mac.to_string(),
+        mtu,
+        addresses: addresses.iter().map(|(_, text)| text.clone()).collect(),
+        gateways: args.gateway.clone(),
+    };
+    client.ask::<()>(Verb::UplinkPacket(order.clone()), &[socket.as_fd()])?;
+    print::out(&format!("uplink {}, mac {mac}, mtu {mtu}\n", order.describe()))?;
+    print::note("the host's firewall does not see this uplink: only published ports and replies come in");
+    if promiscuous {
+        print::note(&format!("{} takes no second address and is promiscuous now", args.iface));
+    }
+    if ["wireless", "phy80211"].iter().any(|kind| std::path::Path::new(&format!("/sys/class/net/{}/{kind}", args.iface)).exists()) {
+        print::note(&format!("{} is wireless: most access points drop frames of a second hardware address", args.iface));
+    }
+    Ok(())
+}
+
+/// Locally administered, and the same whenever the address is.
+fn own_mac(addresses: &[(std::net::IpAddr, String)]) -> UnicastMac {
+    let octets = match addresses.first().map(|(address, _)| *address) {
+        Some(std::net::IpAddr::V4(address)) => address.octets(),
+        Some(std::net::IpAddr::V6(address)) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+        None => [0; 4],
+    };
+    UnicastMac::for_ipv4(octets)
+}

@@ -1,0 +1,96 @@
+//! Published ports and the uplink.
+use std::net::IpAddr;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum PublishProblem {
+    // What is written.
+    #[error("\"{spec}\" is no published port: write [HOSTIP:]PORT[-PORT]:PORT[-PORT][/tcp|udp], as 8080:80")]
+    Spec { spec: String },
+    #[error("\"{spec}\": \"{protocol}\" has no ports to publish: write tcp or udp")]
+    Protocol { spec: String, protocol: String },
+    #[error("\"{spec}\": \"{ports}\" is neither a port nor a range: write 1 to 65535, the smaller first")]
+    Ports { spec: String, ports: String },
+    #[error("\"{spec}\": \"{address}\" is no address of this host: write one, an IPv6 address in brackets, or leave it out")]
+    Address { spec: String, address: String },
+    #[error("\"{spec}\": {outside} ports outside and {inside} inside: write ranges of the same length")]
+    Lengths { spec: String, outside: u16, inside: u16 },
+    #[error("--from {net} is no network: write A/LEN, as 192.0.2.0/24")]
+    Net { net: String },
+
+    // What is refused.
+    #[error(
+        "{spec}: port {port} is published to {by} already, nothing was published: choose another, or \"vswitch unpublish {port}\""
+    )]
+    Taken { spec: String, port: u16, by: String },
+    #[error("{spec}: its last port inside would pass 65535: choose a shorter range")]
+    Range { spec: String },
+    #[error("{spec}: a published port has 1 to 64 containers: name fewer")]
+    Backends { spec: String },
+    #[error("{spec}: there are as many published ranges as can be: publish whole ranges, or unpublish some")]
+    Full { spec: String },
+    #[error("{spec}: \"{name}\" is named twice: name each once")]
+    Twice { spec: String, name: String },
+    #[error("{port}/{protocol} is not published: \"vswitch published\" lists what is")]
+    NotPublished { port: u16, protocol: String },
+    #[error("{port}/{protocol} is not published to \"{name}\": \"vswitch published\" lists what is")]
+    NotTo { port: u16, protocol: String, name: String },
+
+    // The uplink.
+    #[error("--ip {text} is no address: write A/LEN, as 192.0.2.10/24")]
+    UplinkAddress { text: String },
+    #[error("--ip {address} is in the containers' network {network}: give the uplink another, or \"vswitch up --subnet\"")]
+    Inside { address: IpAddr, network: String },
+    #[error("--gateway {gateway} is on no link of --ip: give one that is, or the right length")]
+    Gateway { gateway: IpAddr },
+    #[error("no --ip: say which address of the uplink's network is to be vswitch's own")]
+    NoAddress,
+    #[error("there is no interface \"{iface}\": \"ip link\" lists what there is")]
+    NoInterface { iface: String },
+    #[error("\"{iface}\" is no Ethernet interface: choose one that is, not lo or a tunnel")]
+    NotEthernet { iface: String },
+    #[error("you may not open a packet socket on {iface} ({error}): \"sudo vswitch uplink set\"")]
+    Socket { iface: String, error: std::io::Error },
+    #[error("the uplink's file descriptor is not what it should be ({error}): set it with this version")]
+    UplinkFd { error: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = "8080:80/tcp";
+
+    table! { PublishProblem:
+        Spec { spec: "80".into() } => "\"80\" is no published port: write [HOSTIP:]PORT[-PORT]:PORT[-PORT][/tcp|udp], as 8080:80",
+        Protocol { spec: "80:80/x".into(), protocol: "x".into() } => "\"80:80/x\": \"x\" has no ports to publish: write tcp or udp",
+        Ports { spec: "0:80".into(), ports: "0".into() }
+            => "\"0:80\": \"0\" is neither a port nor a range: write 1 to 65535, the smaller first",
+        Address { spec: "x:80:80".into(), address: "x".into() }
+            => "\"x:80:80\": \"x\" is no address of this host: write one, an IPv6 address in brackets, or leave it out",
+        Lengths { spec: "80-81:80".into(), outside: 2, inside: 1 }
+            => "\"80-81:80\": 2 ports outside and 1 inside: write ranges of the same length",
+        Net { net: "x".into() } => "--from x is no network: write A/LEN, as 192.0.2.0/24",
+        Taken { spec: SPEC.into(), port: 8080, by: "web".into() }
+            => "8080:80/tcp: port 8080 is published to web already, nothing was published: choose another, or \"vswitch unpublish 8080\"",
+        Range { spec: SPEC.into() } => "8080:80/tcp: its last port inside would pass 65535: choose a shorter range",
+        Backends { spec: SPEC.into() } => "8080:80/tcp: a published port has 1 to 64 containers: name fewer",
+        Full { spec: SPEC.into() }
+            => "8080:80/tcp: there are as many published ranges as can be: publish whole ranges, or unpublish some",
+        Twice { spec: SPEC.into(), name: "web".into() } => "8080:80/tcp: \"web\" is named twice: name each once",
+        NotPublished { port: 80, protocol: "tcp".into() } => "80/tcp is not published: \"vswitch published\" lists what is",
+        NotTo { port: 80, protocol: "tcp".into(), name: "web".into() }
+            => "80/tcp is not published to \"web\": \"vswitch published\" lists what is",
+        UplinkAddress { text: "x".into() } => "--ip x is no address: write A/LEN, as 192.0.2.10/24",
+        Inside { address: IpAddr::from([10, 88, 0, 9]), network: "default (10.88.0.0/20)".into() }
+            => "--ip 10.88.0.9 is in the containers' network default (10.88.0.0/20): give the uplink another, or \"vswitch up --subnet\"",
+        Gateway { gateway: IpAddr::from([192, 0, 2, 1]) }
+            => "--gateway 192.0.2.1 is on no link of --ip: give one that is, or the right length",
+        NoAddress {} => "no --ip: say which address of the uplink's network is to be vswitch's own",
+        NoInterface { iface: "eth9".into() } => "there is no interface \"eth9\": \"ip link\" lists what there is",
+        NotEthernet { iface: "lo".into() } => "\"lo\" is no Ethernet interface: choose one that is, not lo or a tunnel",
+        Socket { iface: "eth0".into(), error: std::io::Error::other("denied") }
+            => "you may not open a packet socket on eth0 (denied): \"sudo vswitch uplink set\"",
+        UplinkFd { error: "x".into() } => "the uplink's file descriptor is not what it should be (x): set it with this version",
+    }
+}
