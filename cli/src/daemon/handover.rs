@@ -13,6 +13,7 @@
 //! killed after `hello`, nobody else is there, and it goes on with what it was given. What it was not given `vswitch restart` attaches
 //! again, by the state file, which the old one writes before it begins; so it does with everything where no daemon is left.
 mod channel;
+mod outside;
 
 use super::registry::{self, Container};
 use super::watches::Watches;
@@ -24,6 +25,7 @@ use crate::settings;
 use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
+use outside::{FlowState, OutsideState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -52,6 +54,11 @@ enum Message {
     Container(Box<State>),
     Fdb {
         rows: Vec<FdbEntry>,
+    },
+    /// With the uplink's fd, if there is one.
+    Outside(Box<OutsideState>),
+    Flows {
+        flows: Vec<FlowState>,
     },
     /// All was sent.
     End,
@@ -203,11 +210,15 @@ impl Daemon {
             }
             cursor = next;
         }
+        let (has_uplink, begun) = self.offer_outside(channel)?;
         channel.send(&Message::End, &[])?;
         checkpoint("old-sent");
         let Message::Prepared = channel.receive()? else { bail!(HandoverProblem::OutOfStep) };
         let (carried, ports) = self.worker.pause()?;
         checkpoint("old-paused");
+        if has_uplink {
+            self.offer_flows(channel, begun)?;
+        }
         let counted = Counted {
             closed: Counters::of(&carried.closed),
             gateway: Counters::of(&carried.gateway),
@@ -311,6 +322,10 @@ impl Daemon {
                 checkpoint("new-adopting");
             } else if let Message::Fdb { rows } = message {
                 self.worker.adopt_fdb(rows.iter().filter_map(fdb_row).collect())?;
+            } else if let Message::Outside(state) = message {
+                self.adopt_outside(*state, channel)?;
+            } else if let Message::Flows { flows } = message {
+                self.adopt_flows(flows)?;
             } else if let Message::End = message {
                 return Ok(());
             } else {
@@ -364,12 +379,24 @@ impl Daemon {
     }
 
     fn commit(&mut self, channel: &mut Channel) -> Result<Duration> {
-        let counted = match channel.receive() {
-            // Killed when all was sent: nobody else is there, only the counters begin anew.
-            Err(Silence::Gone) => Box::default(),
-            message => {
-                let Message::Commit(counted) = message? else { bail!(HandoverProblem::OutOfStep) };
-                counted
+        let counted = loop {
+            match channel.receive() {
+                // Killed when all was sent: nobody else is there, only the counters begin anew.
+                Err(Silence::Gone) => break Box::default(),
+                message => match message? {
+                    Message::Flows { flows } => self.adopt_flows(flows)?,
+                    Message::Commit(counted) => break counted,
+                    Message::Hello(_)
+                    | Message::Container(_)
+                    | Message::Fdb { .. }
+                    | Message::Outside(_)
+                    | Message::End
+                    | Message::Prepared
+                    | Message::Running { .. }
+                    | Message::Go
+                    | Message::Reading
+                    | Message::Abort { .. } => bail!(HandoverProblem::OutOfStep),
+                },
             }
         };
         let stopped = Instant::now();
@@ -381,7 +408,8 @@ impl Daemon {
             consumed: counted.consumed,
             uplinks: counted.uplinks,
         };
-        let ports = counted.ports.iter().filter_map(|(id, counters)| Some((PortId::new(*id)?, counters.read())));
+        let port = |id: u16| if id == PortId::UPLINK.get() { Some(PortId::UPLINK) } else { PortId::new(id) };
+        let ports = counted.ports.iter().filter_map(|(id, counters)| Some((port(*id)?, counters.read())));
         self.worker.adopt(carried, ports.collect())?;
         checkpoint("new-committed");
         // Before the old one ends: a lock that names a process that ends is taken for one that was killed.

@@ -40,7 +40,7 @@ pub struct Publication {
 pub struct Outside {
     pub uplink: Option<UplinkOrder>,
     pub published: BTreeMap<u32, Publication>,
-    last_rule: u32,
+    pub last_rule: u32,
 }
 
 impl UplinkOrder {

@@ -103,6 +103,10 @@ impl Channel {
         }
     }
 
+    pub(super) fn one_fd(&mut self) -> Result<OwnedFd> {
+        self.fds.pop_front().context(HandoverProblem::NoFds)
+    }
+
     pub(super) fn two_fds(&mut self) -> Result<(OwnedFd, OwnedFd)> {
         self.fds.pop_front().zip(self.fds.pop_front()).context(HandoverProblem::NoFds)
     }
