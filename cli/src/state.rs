@@ -4,7 +4,7 @@
 //! renamed, so that there is always a whole one. `restore` reads it. A daemon that starts writes its own; `down` removes it; a daemon
 //! that is killed, or ended by a signal, leaves it. One that cannot be read is named and set aside. It is not synced to a disk: a machine
 //! that lost its power has lost the namespaces too.
-use crate::api::types::Kind;
+use crate::api::types::{Kind, UplinkOrder};
 use crate::config::Wanted;
 use crate::errors::DaemonProblem;
 use crate::plan::Options;
@@ -61,6 +61,19 @@ pub struct State {
     version: u32,
     pub network: Network,
     pub containers: Vec<Container>,
+    #[serde(default)]
+    pub uplink: Option<UplinkOrder>,
+    #[serde(default)]
+    pub published: Vec<Publish>,
+}
+
+/// A published range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    pub spec: String,
+    pub names: Vec<String>,
+    pub from: Vec<String>,
 }
 
 /// Why a state is not understood: [`DaemonProblem::BadState`] says it and the remedy.
@@ -75,8 +88,8 @@ enum Misread {
 }
 
 impl State {
-    pub const fn new(network: Network, containers: Vec<Container>) -> Self {
-        Self { version: VERSION, network, containers }
+    pub const fn new(network: Network, containers: Vec<Container>, uplink: Option<UplinkOrder>, published: Vec<Publish>) -> Self {
+        Self { version: VERSION, network, containers, uplink, published }
     }
 
     fn parse(octets: &[u8]) -> Result<Self> {
@@ -179,7 +192,15 @@ mod tests {
             ifname: "eth0".into(),
             settings: vec!["vlan=10".into(), "guard=on".into()],
         };
-        State::new(network, vec![web])
+        let uplink = UplinkOrder {
+            iface: "eth0".into(),
+            mac: "02:58:c6:33:64:02".into(),
+            mtu: 1_500,
+            addresses: vec!["198.51.100.2/24".into()],
+            gateways: vec!["198.51.100.1".parse().unwrap()],
+        };
+        let published = Publish { spec: "8080:80/tcp".into(), names: vec!["web".into()], from: vec!["198.51.100.0/24".into()] };
+        State::new(network, vec![web], Some(uplink), vec![published])
     }
 
     #[test]

@@ -89,12 +89,15 @@ fn start_again(old: &Other, left: Option<State>, error: anyhow::Error) -> Result
 fn attach_the_rest(old: &Other, state: State) -> Result<Info> {
     let given = show::containers(&mut Client::connect()?)?;
     let is_given = |name: &str| given.iter().any(|container| container.name == name);
-    let rest: Vec<_> = state.containers.into_iter().filter(|container| !is_given(&container.name)).collect();
+    let rest: Vec<_> = state.containers.iter().filter(|container| !is_given(&container.name)).cloned().collect();
+    let mut attached = Ok(());
     if !rest.is_empty() {
         // Until then the interfaces of its ports are in the way.
         old.await_end();
         print::note(&format!("{} of its ports came with it, attaching {} again", given.len(), rest.len()));
-        restore::attach_again(&rest)?;
+        attached = restore::attach_again(&rest);
     }
+    restore::outside_again(&state)?;
+    attached?;
     show::info(&mut Client::connect()?)
 }

@@ -1,12 +1,13 @@
 //! `restore`: after a daemon was killed, starts one like it and attaches again what still exists: see [`crate::state`].
 //!
 //! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
-use super::{apply, show};
+use super::{apply, show, uplink};
 use crate::api::client::Client;
+use crate::api::types::{Published, UplinkOrder, Verb};
 use crate::errors::{self, DaemonProblem};
 use crate::print;
 use crate::rundir::RunDir;
-use crate::state::{Container, State};
+use crate::state::{Container, Publish, State};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 use vswitch_io::netns::{Namespace, NsSpec};
@@ -31,7 +32,31 @@ pub fn restore(state: &State) -> Result<()> {
     apply::start(&state.network.options())?;
     let info = show::info(&mut Client::connect()?)?;
     print::out(&format!("vswitch up: network {}, gateway {}, pid {}\n", info.network, info.gateway, info.pid))?;
-    attach_again(&state.containers)
+    let attached = attach_again(&state.containers);
+    outside_again(state)?;
+    attached
+}
+
+/// Sets the uplink again, and publishes what was published, as far as there is neither.
+pub fn outside_again(state: &State) -> Result<()> {
+    let mut client = Client::connect()?;
+    let has_uplink = client.ask::<Option<UplinkOrder>>(Verb::Uplink, &[])?.is_some();
+    let told = |what: &str, result: Result<()>| {
+        if let Err(error) = result {
+            print::note(&format!("vswitch restore: {what}: {}", errors::line(&error)));
+        }
+    };
+    if let Some(order) = state.uplink.clone().filter(|_| !has_uplink) {
+        told(&format!("uplink {}", order.iface), uplink::plug(order).map(drop));
+    }
+    let published: Vec<Published> = client.ask(Verb::Published, &[])?;
+    for Publish { spec, names, from } in &state.published {
+        if !published.iter().any(|there| there.spec == *spec) {
+            let verb = Verb::Publish { spec: spec.clone(), names: names.clone(), from: from.clone() };
+            told(&format!("publish {spec}"), client.ask(verb, &[]));
+        }
+    }
+    Ok(())
 }
 
 /// Attaches what still exists.

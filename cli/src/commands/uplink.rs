@@ -49,36 +49,44 @@ fn set(args: &crate::args::PacketUplink) -> Result<()> {
             Ok(_) | Err(_) => Err(PublishProblem::UplinkAddress { text: text.clone() }),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    // The daemon first: without one there is nothing to set.
-    let mut client = Client::connect()?;
-    let no_interface = || PublishProblem::NoInterface { iface: args.iface.clone() };
-    let name = IfName::parse(&args.iface).map_err(|_| no_interface())?;
-    let index = Netlink::open()?.index(&name)?.with_context(no_interface)?;
-    let fact = |fact: &str| std::fs::read_to_string(format!("/sys/class/net/{}/{fact}", args.iface)).unwrap_or_default();
-    if fact("type").trim() != ETHERNET {
-        bail!(PublishProblem::NotEthernet { iface: args.iface.clone() });
-    }
-    let mtu = fact("mtu").trim().parse().unwrap_or(1_500);
     let mac = args.mac.unwrap_or_else(|| own_mac(&addresses));
-    let (socket, promiscuous) =
-        packet::open_uplink(index, mac.mac().0).map_err(|error| PublishProblem::Socket { iface: args.iface.clone(), error })?;
-    let order = UplinkOrder {
+    let order = plug(UplinkOrder {
         iface: args.iface.clone(),
         mac: mac.to_string(),
-        mtu,
+        mtu: 0,
         addresses: addresses.iter().map(|(_, text)| text.clone()).collect(),
         gateways: args.gateway.clone(),
-    };
-    client.ask::<()>(Verb::UplinkPacket(order.clone()), &[socket.as_fd()])?;
-    print::out(&format!("uplink {}, mac {mac}, mtu {mtu}\n", order.describe()))?;
+    })?;
+    print::out(&format!("uplink {}, mac {mac}, mtu {}\n", order.describe(), order.mtu))?;
     print::note("the host's firewall does not see this uplink: only published ports and replies come in");
-    if promiscuous {
-        print::note(&format!("{} takes no second address and is promiscuous now", args.iface));
-    }
-    if ["wireless", "phy80211"].iter().any(|kind| std::path::Path::new(&format!("/sys/class/net/{}/{kind}", args.iface)).exists()) {
-        print::note(&format!("{} is wireless: most access points drop frames of a second hardware address", args.iface));
-    }
     Ok(())
+}
+
+/// Opens the uplink's socket and gives it to the daemon; the MTU is the interface's.
+pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
+    // The daemon first: without one there is nothing to set.
+    let mut client = Client::connect()?;
+    let iface = order.iface.clone();
+    let no_interface = || PublishProblem::NoInterface { iface: iface.clone() };
+    let name = IfName::parse(&iface).map_err(|_| no_interface())?;
+    let index = Netlink::open()?.index(&name)?.with_context(no_interface)?;
+    let fact = |fact: &str| std::fs::read_to_string(format!("/sys/class/net/{iface}/{fact}")).unwrap_or_default();
+    if fact("type").trim() != ETHERNET {
+        bail!(PublishProblem::NotEthernet { iface });
+    }
+    order.mtu = fact("mtu").trim().parse().unwrap_or(1_500);
+    let mac: UnicastMac =
+        order.mac.parse().map_err(|error| PublishProblem::UplinkFd { error: format!("{}: {error}", order.mac) })?;
+    let (socket, promiscuous) =
+        packet::open_uplink(index, mac.mac().0).map_err(|error| PublishProblem::Socket { iface: iface.clone(), error })?;
+    client.ask::<()>(Verb::UplinkPacket(order.clone()), &[socket.as_fd()])?;
+    if promiscuous {
+        print::note(&format!("{iface} takes no second address and is promiscuous now"));
+    }
+    if ["wireless", "phy80211"].iter().any(|kind| std::path::Path::new(&format!("/sys/class/net/{iface}/{kind}")).exists()) {
+        print::note(&format!("{iface} is wireless: most access points drop frames of a second hardware address"));
+    }
+    Ok(order)
 }
 
 /// Locally administered, and the same whenever the address is.

@@ -162,7 +162,7 @@ impl Daemon {
     pub(super) fn hand_over(&mut self, fd: OwnedFd) -> Result<()> {
         let mut channel = Channel::new(fd)?;
         // For who attaches again what is not passed on, should this process be killed meanwhile.
-        self.saver.finish(&self.registry);
+        self.saver.finish(&self.registry, &self.outside);
         let result = self.offer(&mut channel);
         if let Err(error) = &result {
             channel.abort(error);

@@ -336,14 +336,14 @@ impl Daemon {
             more |= self.try_to_leave();
             self.tell_lost(Instant::now());
             if self.left.is_none() {
-                self.saver.save(&self.registry, Instant::now());
+                self.saver.save(&self.registry, &self.outside, Instant::now());
             }
         }
         if let Some(leaving) = self.leaving.take() {
             self.answer(leaving.id, Err(DaemonProblem::ToldToEnd.into()));
         }
         if self.left.is_none() {
-            self.saver.finish(&self.registry);
+            self.saver.finish(&self.registry, &self.outside);
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! Writes the state file when something changed: see [`crate::state`]. A file that cannot be written is logged once and tried again.
+use super::outside::{Outside, Publication};
 use super::registry::{Container, Registry};
 use crate::rundir::RunDir;
 use crate::settings;
@@ -43,10 +44,16 @@ impl Saver {
     }
 
     /// Writes what changed, where that is due.
-    pub fn save(&mut self, registry: &Registry, now: Instant) {
+    pub fn save(&mut self, registry: &Registry, outside: &Outside, now: Instant) {
         if self.changed && !self.discarded && self.deadline().is_none_or(|deadline| deadline <= now) {
             self.tried = Some(now);
-            let state = State::new(self.network.clone(), registry.ready().map(container).collect());
+            let containers = registry.ready().map(container).collect();
+            let state = State::new(
+                self.network.clone(),
+                containers,
+                outside.uplink.clone(),
+                outside.published.values().map(publish).collect(),
+            );
             match state.write(&self.dir) {
                 Ok(()) => (self.changed, self.failing) = (false, false),
                 Err(error) => {
@@ -60,9 +67,9 @@ impl Saver {
     }
 
     /// Writes what changed, due or not: the daemon ends.
-    pub fn finish(&mut self, registry: &Registry) {
+    pub fn finish(&mut self, registry: &Registry, outside: &Outside) {
         self.tried = None;
-        self.save(registry, Instant::now());
+        self.save(registry, outside, Instant::now());
     }
 
     /// Nothing is to be restored: the daemon was told to end.
@@ -70,6 +77,10 @@ impl Saver {
         self.discarded = true;
         let _ = std::fs::remove_file(self.dir.state());
     }
+}
+
+fn publish(publication: &Publication) -> state::Publish {
+    state::Publish { spec: publication.spec.to_string(), names: publication.names.clone(), from: publication.from.clone() }
 }
 
 fn container(container: &Container) -> state::Container {
@@ -104,27 +115,28 @@ mod tests {
             fdb_limit: 65_536,
             group_forward: "off".into(),
         };
+        let outside = Outside::default();
         let mut saver = Saver::new(dir.clone(), network);
         let start = Instant::now();
-        saver.save(&registry, start);
+        saver.save(&registry, &outside, start);
         assert!(dir.state().exists() && saver.deadline().is_none());
         std::fs::remove_file(dir.state()).unwrap();
-        saver.save(&registry, start + INTERVAL * 2);
+        saver.save(&registry, &outside, start + INTERVAL * 2);
         assert!(!dir.state().exists(), "nothing changed");
         saver.set_switch(Some(Duration::from_secs(60)), Some(0b101));
         assert_eq!(saver.deadline(), Some(start + INTERVAL));
-        saver.save(&registry, start + INTERVAL / 2);
+        saver.save(&registry, &outside, start + INTERVAL / 2);
         assert!(!dir.state().exists(), "too early");
-        saver.save(&registry, start + INTERVAL);
+        saver.save(&registry, &outside, start + INTERVAL);
         let read = State::read(&dir).unwrap().unwrap();
         assert_eq!((read.network.ageing, read.network.group_forward.as_str()), (60, "0,2"));
         saver.discard();
         saver.mark();
-        saver.finish(&registry);
+        saver.finish(&registry, &outside);
         assert!(!dir.state().exists());
         // A directory that is gone is tried again, later.
         let mut saver = Saver::new(RunDir::at(dir.path().join("gone")), read.network);
-        saver.save(&registry, start);
+        saver.save(&registry, &outside, start);
         assert_eq!(saver.deadline(), Some(start + INTERVAL));
     }
 }
