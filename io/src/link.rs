@@ -13,13 +13,13 @@
 //! host end would speak for itself (MLD reports, neighbour and router solicitations); it is kept silent by IFF_NOARP,
 //! no generated IPv6 address and no IPv6 at all, all of it before it comes up.
 //!
-//! Not here: which addresses a container gets, and anything IPv6 within the container.
+//! Not here: which addresses a container gets.
 
 mod netlink;
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
@@ -73,6 +73,19 @@ pub struct Addressing {
     /// Default router, on the same link.
     pub gateway: Ipv4Addr,
     /// The router's hardware address, entered as a permanent neighbour: those do not count against the kernel's limit.
+    pub gateway_mac: [u8; 6],
+}
+
+/// The same for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressing6 {
+    /// The container's address.
+    pub address: Ipv6Addr,
+    /// Its prefix length, 0 to 128.
+    pub prefix: u8,
+    /// Default router, on the same link.
+    pub gateway: Ipv6Addr,
+    /// The router's hardware address.
     pub gateway_mac: [u8; 6],
 }
 
@@ -263,13 +276,35 @@ pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(
         Change::Address { index, address: to.address, prefix: to.prefix },
         Change::Set { index, settings: up },
         Change::DefaultRoute { index, gateway: to.gateway },
-        Change::Neighbour { index, address: to.gateway, mac: to.gateway_mac },
+        Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
     ];
     netlink.apply(&changes).map_err(|e| match (e.position, e.source.raw_os_error()) {
         (1, Some(libc::EEXIST)) => LinkError::AddressExists(to.address),
         (3, Some(libc::EEXIST)) => LinkError::RouteExists,
         _ => system("configure the interface")(e.source),
     })
+}
+
+/// Gives an interface that is up its IPv6 address, default route and the gateway as a permanent neighbour: one round trip. `false`, and
+/// nothing set, where there is no IPv6: turned off (`disable_ipv6`), not in the kernel, or an MTU below 1,280 (RFC 8200 5).
+///
+/// # Errors
+/// [`LinkError`].
+pub fn configure6(netlink: &mut Netlink, index: u32, to: &Addressing6) -> Result<bool, LinkError> {
+    let changes = [
+        Change::Address6 { index, address: to.address, prefix: to.prefix },
+        Change::DefaultRoute6 { index, gateway: to.gateway },
+        Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
+    ];
+    match netlink.apply(&changes) {
+        Ok(()) => Ok(true),
+        Err(error) => match (error.position, error.source.raw_os_error()) {
+            (0, Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV)) => Ok(false),
+            // A container that has a default route of its own keeps it.
+            (1, Some(libc::EEXIST)) => Ok(true),
+            _ => Err(system("configure IPv6 on the interface")(error.source)),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //!
 //! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use vswitch_io::netns::NsSpec;
 
@@ -209,6 +209,10 @@ pub struct Lease {
     pub mac: String,
     pub gateway: Ipv4Addr,
     pub gateway_mac: String,
+    /// In the network's unique local prefix (RFC 4193).
+    pub ip6: Ipv6Addr,
+    pub prefix6: u8,
+    pub gateway6: Ipv6Addr,
 }
 
 /// What the second fd of `plug` is.
@@ -266,6 +270,8 @@ pub struct Info {
     pub subnet: String,
     pub gateway: Ipv4Addr,
     pub gateway_mac: String,
+    /// Its IPv6 address, with the length of the prefix.
+    pub gateway6: String,
     pub uplink: String,
     /// Seconds since its start.
     pub uptime: u64,
@@ -392,6 +398,8 @@ pub struct Container {
     pub r#type: Kind,
     pub ip: Ipv4Addr,
     pub prefix: u8,
+    pub ip6: Ipv6Addr,
+    pub prefix6: u8,
     pub mac: String,
     pub ifname: String,
     pub mtu: u16,

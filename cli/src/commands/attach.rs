@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-use vswitch_io::link::{self, Addressing, IfName, LinkError, Netlink, TapOptions, VethOptions};
+use vswitch_io::link::{self, Addressing, Addressing6, IfName, LinkError, Netlink, TapOptions, VethOptions};
 use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_io::sys::process;
 use vswitch_switch::UnicastMac;
@@ -192,5 +192,9 @@ fn configure(ifname: &IfName, lease: &Lease) -> Result<()> {
     let index = index.with_context(|| AttachProblem::InterfaceGone { ifname: ifname.clone() })?;
     let gateway = parse_mac(&lease.gateway_mac)?;
     let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
-    Ok(link::configure(&mut netlink, index, &to)?)
+    link::configure(&mut netlink, index, &to)?;
+    let to6 = Addressing6 { address: lease.ip6, prefix: lease.prefix6, gateway: lease.gateway6, gateway_mac: gateway.mac().0 };
+    // Where there is no IPv6, there is none to set.
+    link::configure6(&mut netlink, index, &to6)?;
+    Ok(())
 }

@@ -37,7 +37,7 @@ pub fn run(json: bool) -> Result<()> {
     }
     let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", name_of(info.uid)) };
     print::out(&format!(
-        "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {} ({}), uplink {}\n\
+        "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {}, {} ({}), uplink {}\n\
          fdb     {} of {} addresses, ageing {} s, group-forward {}\n{}\n",
         info.version,
         info.pid,
@@ -47,6 +47,7 @@ pub fn run(json: bool) -> Result<()> {
         info.socket.display(),
         info.network,
         info.gateway,
+        info.gateway6,
         info.gateway_mac,
         info.uplink,
         info.fdb_entries,

@@ -204,6 +204,8 @@ fn what_is_written_is_read() {
             r#type: Kind::Veth,
             ip: Ipv4Addr::new(10, 10, 1, host),
             prefix: 24,
+            ip6: std::net::Ipv6Addr::UNSPECIFIED,
+            prefix6: 64,
             mac: mac.to_string(),
             ifname: "eth0".into(),
             mtu: 1_500,

@@ -2,15 +2,19 @@
 use crate::errors::NameProblem;
 use anyhow::{Context, Result, bail};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 use vswitch_io::link::{Ipv4Net, Netlink};
-use vswitch_nat::gateway::GatewayConfig;
+use vswitch_nat::gateway::{GatewayConfig, GatewayV6};
+use vswitch_nat::ndp::link_local;
 use vswitch_switch::UnicastMac;
 
 /// Prefix of a subnet that we choose, in bits.
 pub const PREFIX: u8 = 20;
 /// Prefixes that can be asked for: from a class A to one with two hosts.
 pub const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
+/// Bits of the IPv6 prefix.
+pub const PREFIX6: u8 = 64;
 /// The network's name; there will be others.
 const NAME: &str = "default";
 
@@ -39,7 +43,9 @@ impl Network {
 
     fn new(net: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<Self> {
         let address = gateway.unwrap_or_else(|| Ipv4Addr::from_bits(net.address.to_bits() + 1));
-        let config = GatewayConfig { mac: UnicastMac::for_ipv4(address.octets()), address, prefix: net.prefix, v6: None };
+        let mac = UnicastMac::for_ipv4(address.octets());
+        let v6 = GatewayV6 { address: gateway6(net), prefix: PREFIX6, link_local: link_local(mac) };
+        let config = GatewayConfig { mac, address, prefix: net.prefix, v6: Some(v6) };
         let network = Self { config };
         if !network.is_host(address) || network.base() != net.address.to_bits() {
             let range = Range(&Self::new(net, None)?, None).to_string();
@@ -63,6 +69,16 @@ impl Network {
     /// As `--subnet` takes it.
     pub fn subnet(&self) -> String {
         format!("{}/{}", Ipv4Addr::from_bits(self.base()), self.config.prefix)
+    }
+
+    /// The gateway's IPv6 address: the first of the network's prefix.
+    pub fn gateway6(&self) -> Ipv6Addr {
+        gateway6(Ipv4Net { address: Ipv4Addr::from_bits(self.base()), prefix: self.config.prefix })
+    }
+
+    /// The IPv6 address that belongs to an IPv4 one: its last 32 bits are the same.
+    pub fn ip6(&self, ip: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.gateway6().to_bits() & !0xffff | u128::from(ip.to_bits()))
     }
 
     pub const fn prefix(&self) -> u8 {
@@ -100,6 +116,19 @@ impl Network {
         let all = (1..self.hosts()).map(|host| Ipv4Addr::from_bits(self.base() | host));
         all.filter(|address| *address != self.config.address).find(|address| !taken(*address))
     }
+}
+
+/// A unique local /64 for a network (RFC 4193 3.2): 40 bits that are this machine's and this subnet's, so that they are the same after
+/// a restart, and hardly anybody else's.
+fn gateway6(net: Ipv4Net) -> Ipv6Addr {
+    // Read once: the daemon cannot later.
+    static MACHINE: OnceLock<Vec<u8>> = OnceLock::new();
+    let machine = MACHINE.get_or_init(|| std::fs::read("/etc/machine-id").unwrap_or_default());
+    // FNV-1a: the same in every version, which the standard library's hash does not promise.
+    let octets = machine.iter().copied().chain(net.address.octets()).chain([net.prefix]);
+    let hash = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3));
+    let global = u128::from(hash & 0xff_ffff_ffff);
+    Ipv6Addr::from_bits(0xfd << 120 | global << 80 | 1)
 }
 
 impl fmt::Display for Network {

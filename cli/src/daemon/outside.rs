@@ -76,8 +76,13 @@ impl Daemon {
     /// Tells the gateway who is behind a port.
     pub(super) fn enter_station(&self, name: &str) -> Result<()> {
         let (container, port) = self.registry.attached(name)?;
-        let station =
-            Station { mac: container.mac, v4: Some(container.ip), v6: None, mtu: container.mtu, limits: Limits::default() };
+        let station = Station {
+            mac: container.mac,
+            v4: Some(container.ip),
+            v6: Some(self.registry.network.ip6(container.ip)),
+            mtu: container.mtu,
+            limits: Limits::default(),
+        };
         self.worker.gateway(move |gateway, _| gateway.stations.set(port.get(), station))?;
         Ok(())
     }
@@ -149,8 +154,11 @@ impl Daemon {
             .collect::<Result<Vec<_>>>()?;
         let from = publication.from.iter().map(|net| parse_net(net)).collect::<Result<Vec<_>, _>>()?;
         let to = publication.spec.to;
-        let v4 = stations.iter().map(|(port, ip)| Backend { owner: port.get(), address: *ip, port: to, draining: false }).collect();
-        Ok((rule(id, publication, &from, v4), rule(id, publication, &from, Vec::<Backend<Ipv6Addr>>::new())))
+        let network = self.registry.network;
+        let v4 = stations.iter().map(|(port, ip)| Backend { owner: port.get(), address: *ip, port: to, draining: false });
+        let v6 =
+            stations.iter().map(|(port, ip)| Backend { owner: port.get(), address: network.ip6(*ip), port: to, draining: false });
+        Ok((rule(id, publication, &from, v4.collect()), rule(id, publication, &from, v6.collect())))
     }
 
     /// Makes a publication's rules what it says, where there is an uplink.

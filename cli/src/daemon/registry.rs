@@ -2,7 +2,7 @@
 //!
 //! A container is *reserved* (its name and addresses are taken, the command line makes its interface), then *plugged* (it has a port), then
 //! *ready*. One that its command line abandons before it is ready is forgotten.
-use super::network::Network;
+use super::network::{Network, PREFIX6};
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
 use crate::errors::NameProblem;
 use crate::settings;
@@ -138,6 +138,9 @@ impl Registry {
             mac: mac.to_string(),
             gateway: gateway.address,
             gateway_mac: gateway.mac.to_string(),
+            ip6: self.network.ip6(ip),
+            prefix6: PREFIX6,
+            gateway6: self.network.gateway6(),
         })
     }
 
@@ -196,6 +199,8 @@ impl Registry {
             r#type: container.kind,
             ip: container.ip,
             prefix: self.network.prefix(),
+            ip6: self.network.ip6(container.ip),
+            prefix6: PREFIX6,
             mac: container.mac.to_string(),
             ifname: container.ifname.to_string(),
             mtu: container.mtu,

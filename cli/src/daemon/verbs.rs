@@ -300,6 +300,7 @@ impl Daemon {
             subnet: network.subnet(),
             gateway: network.gateway().address,
             gateway_mac: network.gateway().mac.to_string(),
+            gateway6: format!("{}/{}", network.gateway6(), super::network::PREFIX6),
             uplink: self.outside.uplink.as_ref().map_or_else(|| "none".into(), types::UplinkOrder::describe),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,

@@ -72,6 +72,8 @@ fn attached(wanted: &Wanted, running: &Running) -> Container {
         r#type: wanted.kind,
         ip,
         prefix: 20,
+        ip6: running.network.ip6(ip),
+        prefix6: 64,
         mac: mac.to_string(),
         ifname: wanted.ifname.clone(),
         mtu: wanted.mtu,

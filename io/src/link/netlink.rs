@@ -7,7 +7,7 @@
 //! Source: netlink(7), rtnetlink(7).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -131,12 +131,28 @@ pub enum Change<'a> {
         /// Next hop on the link.
         gateway: Ipv4Addr,
     },
+    /// Adds an IPv6 address that is good at once: whoever gives it away knows that it is nobody else's (IFA_F_NODAD).
+    Address6 {
+        /// The link.
+        index: u32,
+        /// The address.
+        address: Ipv6Addr,
+        /// Prefix length.
+        prefix: u8,
+    },
+    /// Adds an IPv6 default route.
+    DefaultRoute6 {
+        /// The link.
+        index: u32,
+        /// Next hop on the link.
+        gateway: Ipv6Addr,
+    },
     /// Enters (or replaces) a permanent neighbour.
     Neighbour {
         /// The link.
         index: u32,
-        /// Its IPv4 address.
-        address: Ipv4Addr,
+        /// Its address.
+        address: IpAddr,
         /// Its hardware address.
         mac: [u8; 6],
     },

@@ -213,7 +213,9 @@ fn mss<A: Routable>(a: u16, b: u16) -> u16 {
 impl Gateway {
     /// Whether a packet to us is to be routed, instead of answered.
     pub(super) fn routes<A: Routable>(&self, frame: &FrameBuf, head: &Head) -> bool {
-        let Some(uplink) = self.uplink.as_deref().filter(|_| head.dst == self.config.mac.mac()) else { return false };
+        if head.dst != self.config.mac.mac() {
+            return false;
+        }
         let packet = frame.bytes().get(usize::from(head.l3)..).unwrap_or_default();
         let Some(dst) = packet.get(A::SOURCE + A::LEN..).and_then(A::read) else { return false };
         if Some(dst) != A::own(&self.config) {
@@ -222,7 +224,7 @@ impl Gateway {
         // Ports are published at the gateway's address too.
         let number = packet.get(if A::IS_V6 { 6 } else { 9 }).copied();
         let has_ports = matches!(number, Some(crate::flow::protocol::TCP | crate::flow::protocol::UDP));
-        has_ports && !uplink.nat.table::<A>().forwards.is_empty()
+        has_ports && self.uplink.as_deref().is_some_and(|uplink| !uplink.nat.table::<A>().forwards.is_empty())
     }
 
     fn is_broadcast(&self, address: core::net::IpAddr) -> bool {
@@ -236,14 +238,9 @@ impl Gateway {
             Err((frame, reason)) => return Routed::Drop(frame, reason),
         };
         let Self { config, stations, uplink, limiters, .. } = self;
-        let Some(uplink) = uplink.as_deref_mut() else { return Routed::Drop(p.into_frame(), DropReason::GatewayUnserved) };
         let before = *p.tuple();
         if !A::is_inside(config, before.src) || !stations.may_send(ingress, head.src, before.src, now) {
             return Routed::Drop(p.into_frame(), DropReason::SourceSpoof);
-        }
-        let is_ours = uplink.nat.table::<A>().is_ours(before.dst);
-        if !is_ours && A::is_inside(config, before.dst) {
-            return Routed::Drop(p.into_frame(), DropReason::GatewayUnserved);
         }
         if limiters.len() <= usize::from(ingress) {
             limiters.resize(usize::from(ingress) + 1, Limiter::new(now));
@@ -252,6 +249,14 @@ impl Gateway {
             return Routed::Drop(p.into_frame(), DropReason::NatState);
         };
         let (own, back) = (A::own(config), (Side::Inside, config.mac));
+        let Some(uplink) = uplink.as_deref_mut() else {
+            // Better than letting it wait: there is nothing to wait for.
+            return refuse(p, (IcmpError::NoRoute, DropReason::GatewayUnserved), own, limiter, back, now);
+        };
+        let is_ours = uplink.nat.table::<A>().is_ours(before.dst);
+        if !is_ours && A::is_inside(config, before.dst) {
+            return Routed::Drop(p.into_frame(), DropReason::GatewayUnserved);
+        }
         let mtu = uplink.wan.config().mtu;
         if p.hops() <= 1 {
             return refuse(p, (IcmpError::HopLimit, DropReason::HopLimit), own, limiter, back, now);

@@ -52,10 +52,11 @@ fn receive_with(octets: &[u8], meta: FrameMeta) -> Fate {
             Fate::Reply(frame.bytes().to_vec())
         }
         Routed::Consumed(_) => Fate::Consumed,
+        // Its sender is told, where he may be.
+        Routed::Drop(_, reason) | Routed::Refuse(Side::Inside, _, reason) => Fate::Drop(reason),
         other @ (Routed::Reply(..) | Routed::Refuse(..) | Routed::Forward(..) | Routed::Generated(..) | Routed::Held) => {
             panic!("{other:?} without an uplink")
         }
-        Routed::Drop(_, reason) => Fate::Drop(reason),
     }
 }
 

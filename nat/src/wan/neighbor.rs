@@ -17,8 +17,8 @@ pub const HOPS: u32 = 1_024;
 pub const INCOMPLETE: u32 = 64;
 /// Frames that wait at the most.
 pub const HELD: usize = 64;
-/// The same, for one hop.
-pub const HELD_PER_HOP: usize = 3;
+/// The same, for one hop: a traceroute sends 16 probes at once.
+pub const HELD_PER_HOP: usize = 32;
 /// Requests before a hop is given up (RFC 4861 10, MAX_MULTICAST_SOLICIT).
 pub const TRIES: u8 = 3;
 /// Between two of them (RFC 4861 10, RETRANS_TIMER).

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -60,12 +60,36 @@ pub(super) fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
             message.attributes.push(RouteAttribute::Oif(*index));
             (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
         }
+        Change::Address6 { index, address, prefix } => {
+            let mut message = AddressMessage::default();
+            message.header.family = AddressFamily::Inet6;
+            message.header.prefix_len = *prefix;
+            message.header.index = *index;
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Address(IpAddr::V6(*address)));
+            (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+        }
+        Change::DefaultRoute6 { index, gateway } => {
+            let mut message = RouteMessage::default();
+            message.header.address_family = AddressFamily::Inet6;
+            message.header.table = RouteHeader::RT_TABLE_MAIN;
+            message.header.protocol = RouteProtocol::Boot;
+            message.header.scope = RouteScope::Universe;
+            message.header.kind = RouteType::Unicast;
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(*gateway)));
+            message.attributes.push(RouteAttribute::Oif(*index));
+            (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+        }
         Change::Neighbour { index, address, mac } => {
             let mut message = NeighbourMessage::default();
-            message.header.family = AddressFamily::Inet;
+            let (family, destination) = match address {
+                IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(*address)),
+                IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(*address)),
+            };
+            message.header.family = family;
             message.header.ifindex = *index;
             message.header.state = NeighbourState::Permanent;
-            message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(*address)));
+            message.attributes.push(NeighbourAttribute::Destination(destination));
             message.attributes.push(NeighbourAttribute::LinkLocalAddress(mac.to_vec()));
             (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
         }
