@@ -97,7 +97,9 @@ struct Current {
     /// Of its next fragment.
     header: Header,
     later: Header,
-    /// Octets from the frame's start to what has not been sent.
+    /// Octets from the buffer's start to its IP header; the Ethernet header before it goes into each fragment.
+    l3: usize,
+    /// Octets from the buffer's start to what has not been sent.
     at: usize,
     /// The same to its end.
     end: usize,
@@ -129,7 +131,7 @@ impl Current {
         if usize::from(offset) * UNIT + total - header.len > usize::from(u16::MAX) {
             return Err(MALFORMED);
         }
-        Ok(Self { header, later, at: start + header.len, end: start + total, offset, more })
+        Ok(Self { header, later, l3: start, at: start + header.len, end: start + total, offset, more })
     }
 }
 
@@ -145,10 +147,11 @@ struct Segmented {
 #[derive(Debug)]
 pub struct Fragmenter {
     frame: FrameBuf,
-    /// Octets of what is before the IP header, in each fragment.
+    /// Octets before the IP header of each fragment.
     l3: usize,
     mtu: usize,
-    current: Current,
+    /// `None` between two datagrams.
+    current: Option<Current>,
     segments: Option<Segmented>,
 }
 
@@ -166,7 +169,7 @@ impl Fragmenter {
         }
     }
 
-    fn prepare(frame: &mut FrameBuf, l3: usize, mtu: usize) -> Result<(Current, Option<Segmented>), DropReason> {
+    fn prepare(frame: &mut FrameBuf, l3: usize, mtu: usize) -> Result<(Option<Current>, Option<Segmented>), DropReason> {
         let current = Current::read(frame.bytes(), l3)?;
         if mtu < current.header.len + UNIT {
             return Err(DropReason::TooBig);
@@ -180,8 +183,7 @@ impl Fragmenter {
                 _ => return Err(DropReason::GsoUnsupported),
             }
             // Its first segment is read when it is asked for.
-            let nothing = Current { at: 0, end: 0, ..current };
-            return Ok((nothing, Some(Segmented { layout, headers, next: 0 })));
+            return Ok((None, Some(Segmented { layout, headers, next: 0 })));
         }
         // Padding is no part of the checksum.
         let _ = frame.set_len(current.end);
@@ -191,16 +193,14 @@ impl Fragmenter {
             }
             frame.meta.csum = Csum::Complete;
         }
-        Ok((current, None))
+        Ok((Some(current), None))
     }
 
     /// Writes the next fragment, complete, into `out`, whatever was there before. `false` after the last.
     #[must_use]
     pub fn next_into(&mut self, out: &mut FrameBuf) -> bool {
-        if self.current.at >= self.current.end && self.next_segment().is_none() {
-            return false;
-        }
-        self.write(out).is_some()
+        let Some(current) = self.current.take().or_else(|| self.next_segment()) else { return false };
+        self.write(current, out).is_some()
     }
 
     /// The frame, its octets no longer of any use: for its pool.
@@ -209,8 +209,8 @@ impl Fragmenter {
         self.frame
     }
 
-    /// Makes the next segment the current datagram, in place.
-    fn next_segment(&mut self) -> Option<()> {
+    /// Makes the next segment a datagram, in place.
+    fn next_segment(&mut self) -> Option<Current> {
         let segments = self.segments.as_mut()?;
         let range = segments.layout.place(segments.next, self.frame.len())?;
         let start = range.start;
@@ -219,12 +219,11 @@ impl Fragmenter {
         segment.get_mut(..headers.len())?.copy_from_slice(headers);
         segments.layout.complete(segments.next, segment)?;
         segments.next += 1;
-        self.current = Current::read(self.frame.bytes(), start + self.l3).ok()?;
-        Some(())
+        Current::read(self.frame.bytes(), start + self.l3).ok()
     }
 
-    fn write(&mut self, out: &mut FrameBuf) -> Option<()> {
-        let (now, l3) = (self.current, self.l3);
+    fn write(&mut self, now: Current, out: &mut FrameBuf) -> Option<()> {
+        let l3 = self.l3;
         let room = self.mtu.checked_sub(now.header.len)?;
         let rest = now.end.checked_sub(now.at)?;
         let len = if rest <= room { rest } else { room - room % UNIT };
@@ -232,15 +231,16 @@ impl Fragmenter {
         let fragment = now.offset & OFFSET | if is_last && !now.more { 0 } else { MORE };
         let frame = self.frame.bytes();
         // What metadata the buffer had goes.
-        if !out.fill(frame.get(..l3)?) || !out.set_len(l3 + now.header.len + len) {
+        if !out.fill(frame.get(now.l3.checked_sub(l3)?..now.l3)?) || !out.set_len(l3 + now.header.len + len) {
             return None;
         }
         let packet = out.bytes_mut().get_mut(l3..)?;
         packet.get_mut(now.header.len..)?.copy_from_slice(frame.get(now.at..now.at + len)?);
         now.header.write(packet, fragment)?;
-        self.current.header = now.later;
-        self.current.at += len;
-        self.current.offset = now.offset.wrapping_add((len / UNIT) as u16);
+        if !is_last {
+            let offset = now.offset.wrapping_add((len / UNIT) as u16);
+            self.current = Some(Current { header: now.later, at: now.at + len, offset, ..now });
+        }
         Some(())
     }
 }
