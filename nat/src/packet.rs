@@ -14,7 +14,7 @@
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
 use crate::offload::EXTENSION_LIMIT;
-use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
 mod read;

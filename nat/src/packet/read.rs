@@ -1,5 +1,6 @@
 //! Reading headers, with etherparse: IP with all its extensions, and as much of layer 4 as a NAT looks at.
 use super::*;
+use etherparse::{IpAuthHeaderSlice, Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice, ip_number};
 
 /// What an IP header says; for [`Packet::parse`] only.
 #[derive(Debug)]
@@ -85,41 +86,56 @@ impl Readable for core::net::Ipv6Addr {
     fn read_ip(packet: &[u8]) -> Result<IpRead<Self>, DropReason> {
         let ip = Ipv6HeaderSlice::from_slice(packet).map_err(|_| MALFORMED)?;
         let total = Self::HEADER + usize::from(ip.payload_length());
-        let payload = packet.get(Self::HEADER..total).ok_or(MALFORMED)?;
+        if total > packet.len() {
+            return Err(MALFORMED);
+        }
         let (src, dst, next) = (ip.source_addr(), ip.destination_addr(), ip.next_header());
         // The common case has no extensions.
         if matches!(next.0, protocol::TCP | protocol::UDP | protocol::ICMPV6) {
             let (header, part) = (Self::HEADER, Part::Whole);
             return Ok(IpRead { src, dst, protocol: next.0, header, total, part, fragment_header: 0 });
         }
-        let (extensions, upper, rest) = Ipv6ExtensionsSlice::from_slice(next, payload).map_err(|_| MALFORMED)?;
-        let header = Self::HEADER + (payload.len() - rest.len());
-        let (mut at, mut fragment_header, mut kind) = (Self::HEADER, 0, Part::Whole);
-        for (number, extension) in extensions.into_iter().enumerate() {
-            if number >= EXTENSION_LIMIT {
-                return Err(MALFORMED);
-            }
-            at += match extension {
-                Ipv6ExtensionSlice::Fragment(fragment) => {
+        let (mut at, mut next, mut fragment_header, mut kind) = (Self::HEADER, next, 0, Part::Whole);
+        for number in 0..=EXTENSION_LIMIT {
+            let rest = packet.get(at..total).ok_or(MALFORMED)?;
+            let len = match next {
+                // RFC 8200 4.1: directly behind the fixed header only.
+                ip_number::IPV6_HOP_BY_HOP if number > 0 => return Err(MALFORMED),
+                ip_number::IPV6_HOP_BY_HOP | ip_number::IPV6_DEST_OPTIONS | ip_number::IPV6_ROUTE => {
+                    let extension = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| MALFORMED)?;
+                    // RFC 8200 4.4: the fourth octet counts the segments left.
+                    if next == ip_number::IPV6_ROUTE && extension.slice().get(3).is_none_or(|left| *left != 0) {
+                        return Err(DropReason::SourceRoute);
+                    }
+                    next = extension.next_header();
+                    extension.slice().len()
+                }
+                // One is enough: a fragment's payload would be a fragment.
+                ip_number::IPV6_FRAG if fragment_header > 0 => return Err(MALFORMED),
+                ip_number::IPV6_FRAG => {
+                    let fragment = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| MALFORMED)?;
                     let (offset, more) = (usize::from(fragment.fragment_offset().value()) * 8, fragment.more_fragments());
                     fragment_header = at;
                     // Octets before the fragment header belong to every fragment.
-                    let len = total.checked_sub(at + fragment.slice().len()).ok_or(MALFORMED)?;
+                    let len = rest.len().checked_sub(fragment.slice().len()).ok_or(MALFORMED)?;
                     kind = part(fragment.identification(), offset, len, more, at)?;
+                    next = fragment.next_header();
                     fragment.slice().len()
                 }
-                Ipv6ExtensionSlice::Routing(routing) => {
-                    // RFC 8200 4.4: the fourth octet counts the segments left.
-                    if routing.slice().get(3).is_none_or(|left| *left != 0) {
-                        return Err(DropReason::SourceRoute);
-                    }
-                    routing.slice().len()
+                ip_number::AUTH => {
+                    let auth = IpAuthHeaderSlice::from_slice(rest).map_err(|_| MALFORMED)?;
+                    next = auth.next_header();
+                    auth.slice().len()
                 }
-                Ipv6ExtensionSlice::HopByHop(raw) | Ipv6ExtensionSlice::DestinationOptions(raw) => raw.slice().len(),
-                Ipv6ExtensionSlice::Authentication(auth) => auth.slice().len(),
+                upper => return Ok(IpRead { src, dst, protocol: upper.0, header: at, total, part: kind, fragment_header }),
             };
+            at += len;
+            // RFC 8200 4.5: what follows is in the first fragment only; in a later one it is payload, whatever it looks like.
+            if matches!(kind, Part::Fragment(Fragment { offset: 1.., .. })) {
+                return Ok(IpRead { src, dst, protocol: next.0, header: at, total, part: kind, fragment_header });
+            }
         }
-        Ok(IpRead { src, dst, protocol: upper.0, header, total, part: kind, fragment_header })
+        Err(MALFORMED)
     }
 }
 
