@@ -19,7 +19,7 @@ use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
 mod read;
 pub use read::{IpRead, Readable};
-use read::{L4, find_option};
+use read::{L4, find_option, is_of};
 
 /// TCP flags (RFC 9293 3.1).
 pub mod tcp {
@@ -136,8 +136,8 @@ impl<A: Readable> Packet<A> {
     /// Parses the packet that begins `l3` octets into the frame. The frame's end is cut to the packet's.
     ///
     /// # Errors
-    /// The frame, and [`DropReason::PacketMalformed`], [`DropReason::SourceRoute`] or [`DropReason::Martian`] (an address that a
-    /// router never forwards, RFC 1812 5.3.7).
+    /// The frame, and [`DropReason::PacketMalformed`], [`DropReason::SourceRoute`], [`DropReason::BadOffload`] or [`DropReason::Martian`]
+    /// (an address that a router never forwards, RFC 1812 5.3.7).
     #[inline]
     pub fn parse(frame: FrameBuf, l3: usize) -> Result<Self, Refused> {
         match Self::read(&frame, l3) {
@@ -198,7 +198,13 @@ impl<A: Readable> Packet<A> {
             Part::Fragment(_) => L4::without_ports(Transport::Absent, None),
         };
         if let Some(gso) = frame.meta.gso
-            && (usize::from(gso.l4) != l4 || ip.part != Part::Whole)
+            && (usize::from(gso.l4) != l4 || ip.part != Part::Whole || !is_of(gso.kind, A::IS_V6, ip.protocol))
+        {
+            return Err(DropReason::BadOffload);
+        }
+        // What was behind the packet's end is cut off.
+        if let Csum::Partial { start, offset } = frame.meta.csum
+            && usize::from(start) + usize::from(offset) + 2 > end
         {
             return Err(DropReason::BadOffload);
         }

@@ -31,7 +31,7 @@ fn between(src: Ipv4Addr, dst: Ipv4Addr, id: u16, offset: u16, len: u16, more: b
     let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
     ip[2..4].copy_from_slice(&(20 + len).to_be_bytes());
     ip[4..6].copy_from_slice(&id.to_be_bytes());
-    ip[6..8].copy_from_slice(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+    ip[6..8].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
     ip.extend(src.octets());
     ip.extend(dst.octets());
     let sum = checksum::checksum(&ip);

@@ -1,6 +1,7 @@
 //! Reading headers, with etherparse: IP with all its extensions, and as much of layer 4 as a NAT looks at.
 use super::*;
 use etherparse::{IpAuthHeaderSlice, Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice, ip_number};
+use vswitch_switch::GsoKind;
 
 /// What an IP header says; for [`Packet::parse`] only.
 #[derive(Debug)]
@@ -174,6 +175,8 @@ impl L4 {
                 }
                 with_ports(Transport::Udp, checksum::UDP_CHECKSUM)
             }
+            // RFC 3828 3.1: a header of eight octets. Its length is a coverage, and the receiver's to judge.
+            protocol::UDP_LITE if octets.len() < 8 => Err(MALFORMED),
             protocol::UDP_LITE => with_ports(Transport::Udp, checksum::UDP_CHECKSUM),
             number if number == A::ICMP => Self::read_icmp::<A>(octets),
             protocol::DCCP => Ok(Self::without_ports(Transport::Other, Some(6))),
@@ -194,6 +197,15 @@ impl L4 {
         } else {
             Self::without_ports(if is_error { Transport::Error } else { Transport::Other }, Some(2))
         })
+    }
+}
+
+/// Whether frames of such a kind carry that protocol over that family.
+pub(super) const fn is_of(kind: GsoKind, is_v6: bool, number: u8) -> bool {
+    match kind {
+        GsoKind::TcpV4 => !is_v6 && number == protocol::TCP,
+        GsoKind::TcpV6 => is_v6 && number == protocol::TCP,
+        GsoKind::UdpL4 => number == protocol::UDP,
     }
 }
 
