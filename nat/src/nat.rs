@@ -315,7 +315,7 @@ impl Nat {
         p: &mut Packet<A>,
         now: Time,
     ) -> Result<Translated, DropReason> {
-        let (strict, inbound_refresh) = (self.config.strict_windows, self.config.inbound_refresh);
+        let (strict, inbound_refresh, timeouts) = (self.config.strict_windows, self.config.inbound_refresh, self.config.timeouts);
         let mut invalid = false;
         let table = A::table_mut(self);
         let Some((original, session, seen)) = table.sessions.at_mut(position) else { return Err(DropReason::NatState) };
@@ -326,6 +326,12 @@ impl Nat {
                 let step = session.sides.step(before, direction, &segment);
                 session.phase = step.phase;
                 invalid = !step.is_valid;
+                if step.phase == Phase::TcpReset && before != Phase::TcpReset {
+                    // N36: RFC 7857 2.2, four minutes from the reset on; but no later than it would have ended anyway (N53).
+                    let end = seen.after(Class::of(before).timeout(&timeouts)).nanos();
+                    let reset = u64::try_from(timeouts.tcp_reset.as_nanos()).unwrap_or(u64::MAX);
+                    *seen = now.min(Time::from_nanos(end.saturating_sub(reset)));
+                }
                 // RFC 7857 8 (N53): a RST refreshes nothing.
                 step.is_valid && !segment.has(tcp::RST)
             }
