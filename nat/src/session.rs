@@ -16,6 +16,9 @@ use core::time::Duration;
 use hashbrown::HashTable;
 use vswitch_switch::{AgedMap, Time};
 
+/// Looks for a half-open session of a station's own, a class: one that has so many that it is at its quota is soon met.
+const OWN_LOOKS: u32 = 16;
+
 /// A timer, and a queue of what it ends. In the order in which a full table gives up: closed first, then half-open, the rest never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -55,6 +58,8 @@ impl Class {
     ];
     /// Those that a full table gives up, in this order.
     const RECLAIMED: usize = 6;
+    /// How many of these are over: no quota counts them.
+    const OVER: usize = 2;
 
     /// The class of a phase.
     #[must_use]
@@ -249,6 +254,12 @@ impl<A: Address> Sessions<A> {
             let (tuple, _) = self.map.oldest(class, now)?;
             self.map.position(&tuple)
         })
+    }
+
+    /// The same, of a station's own half-open ones, among the [`OWN_LOOKS`] that were queued first of each class.
+    pub(crate) fn reclaimable_of(&self, owner: Owner) -> Option<u32> {
+        (Class::OVER as u32..Class::RECLAIMED as u32)
+            .find_map(|class| self.map.seek(class, OWN_LOOKS, |_, session| session.owner == owner))
     }
 
     /// Takes out what has been idle for too long, at most `budget` looks a class; `ended` is told of each.

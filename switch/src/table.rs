@@ -262,6 +262,19 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
         self.slots.get(head as usize).map(|slot| (slot.key, slot.last_seen))
     }
 
+    /// Where the first entry of a class lies, of the `looks` that were queued first, that `is_it`.
+    pub fn seek(&self, class: u32, looks: u32, mut is_it: impl FnMut(&K, &V) -> bool) -> Option<u32> {
+        let mut position = self.classes.get(class as usize)?.head;
+        for _ in 0..looks {
+            let slot = self.slots.get(position as usize)?;
+            if is_it(&slot.key, &slot.value) {
+                return Some(position);
+            }
+            position = self.links.get(position as usize)?.next;
+        }
+        None
+    }
+
     /// Takes entries of `class` out that were not seen for longer than `ttl`; looks at `budget` entries at the most.
     /// Says how many looks it needed: `budget` means that there may be more. `expired` is told where each lay.
     pub fn expire(&mut self, class: u32, ttl: Duration, now: Time, budget: u32, mut expired: impl FnMut(u32, K, V)) -> u32 {
@@ -396,6 +409,20 @@ mod tests {
         map.expire(0, TTL, Time::from_secs(501), 100, |_, key, _| gone.push(key));
         assert_eq!(gone, [1, 2, 3, 0]);
         assert!(map.is_empty());
+    }
+
+    #[test]
+    fn seeking_is_bounded_and_begins_with_the_longest_queued() {
+        let mut map = AgedMap::new(8, 2, 1);
+        for key in 0..6u64 {
+            map.insert(key, key % 3, u32::from(key == 0), Time::from_secs(key)).unwrap();
+        }
+        let found = |looks, class, value| {
+            map.seek(class, looks, |_, found| *found == value).and_then(|at| map.at(at)).map(|(key, ..)| *key)
+        };
+        assert_eq!((found(5, 0, 2), found(2, 0, 2), found(1, 0, 2)), (Some(2), Some(2), None));
+        assert_eq!((found(5, 0, 0), found(2, 0, 0)), (Some(3), None), "the other class has the first");
+        assert_eq!((found(5, 1, 0), found(5, 1, 1), found(5, 2, 0)), (Some(0), None, None));
     }
 
     #[test]

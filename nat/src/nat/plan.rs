@@ -216,13 +216,7 @@ impl Nat {
                 break;
             }
             let table = A::table_mut(self);
-            let own = table.sessions.reclaimable(now).filter(|position| {
-                table
-                    .sessions
-                    .at(*position)
-                    .is_some_and(|(_, session, _)| session.owner.port == owner.port && !session.phase.is_over())
-            });
-            let Some(position) = own else { break };
+            let Some(position) = table.sessions.reclaimable_of(owner) else { break };
             table.end(stations, position, now);
             self.counts.reclaimed += 1;
         }
