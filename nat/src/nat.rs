@@ -268,6 +268,8 @@ impl Nat {
             self.counts.ended += 1;
         }
         let phase = self.opening(p)?;
+        // Before a mapping is made, which a refused session would leave behind.
+        self.make_room::<A>(stations, stations.owner(port), now)?;
         let plan = self.plan_outbound(stations, &tuple, phase, port, now)?;
         let position = self.begin(stations, tuple, plan, now)?;
         A::table_mut(self).masquerade.sessions += 1;
@@ -298,6 +300,7 @@ impl Nat {
         }
         let plan = self.plan_inbound(stations, &tuple, p, now)?;
         let rule = plan.rule;
+        self.make_room::<A>(stations, plan.owner, now)?;
         let position = self.begin(stations, tuple, plan, now)?;
         if let Some(counts) = A::table_mut(self).forwards.counts_mut(rule) {
             counts.sessions += 1;

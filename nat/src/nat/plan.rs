@@ -5,7 +5,7 @@ use super::*;
 pub(super) struct Plan<A> {
     pub(super) reply: Tuple<A>,
     pub(super) phase: Phase,
-    owner: Owner,
+    pub(super) owner: Owner,
     from_outside: bool,
     is_mapped: bool,
     pub(super) rule: RuleId,
@@ -202,15 +202,8 @@ impl Nat {
         Ok(Plan { reply, phase, owner: stations.owner(backend.owner), from_outside: true, is_mapped: false, rule })
     }
 
-    /// Enters a session, making room where there is none.
-    pub(super) fn begin<A: Family>(
-        &mut self,
-        stations: &mut Stations,
-        original: Tuple<A>,
-        plan: Plan<A>,
-        now: Time,
-    ) -> Result<u32, DropReason> {
-        let Plan { reply, phase, owner, from_outside, is_mapped, rule } = plan;
+    /// Makes room for one more session of an owner where there is none.
+    pub(super) fn make_room<A: Family>(&mut self, stations: &mut Stations, owner: Owner, now: Time) -> Result<(), DropReason> {
         for _ in 0..OWN_RECLAIMED {
             if stations.may_have_session(owner.port) {
                 break;
@@ -228,6 +221,18 @@ impl Nat {
             A::table_mut(self).end(stations, position, now);
             self.counts.reclaimed += 1;
         }
+        Ok(())
+    }
+
+    /// Enters a session, for which there is room.
+    pub(super) fn begin<A: Family>(
+        &mut self,
+        stations: &mut Stations,
+        original: Tuple<A>,
+        plan: Plan<A>,
+        now: Time,
+    ) -> Result<u32, DropReason> {
+        let Plan { reply, phase, owner, from_outside, is_mapped, rule } = plan;
         let session = Session {
             reply,
             owner,
