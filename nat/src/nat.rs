@@ -179,7 +179,8 @@ impl Nat {
     /// What happened to sessions.
     #[must_use]
     pub const fn counts(&self) -> NatCounts {
-        self.counts
+        let NatCounts { begun, ended, reclaimed, invalid } = self.counts;
+        NatCounts { begun, ended: ended + self.v4.ended + self.v6.ended, reclaimed, invalid }
     }
 
     /// A family's tables.
@@ -265,7 +266,6 @@ impl Nat {
                 return self.pass(stations, position, direction, p, now);
             }
             A::table_mut(self).end(stations, position, now);
-            self.counts.ended += 1;
         }
         let phase = self.opening(p)?;
         // Before a mapping is made, which a refused session would leave behind.
@@ -296,7 +296,6 @@ impl Nat {
                 return self.pass(stations, position, direction, p, now);
             }
             A::table_mut(self).end(stations, position, now);
-            self.counts.ended += 1;
         }
         let plan = self.plan_inbound(stations, &tuple, p, now)?;
         let rule = plan.rule;

@@ -210,7 +210,7 @@ impl Nat {
             }
             let table = A::table_mut(self);
             let Some(position) = table.sessions.reclaimable_of(owner) else { break };
-            table.end(stations, position, now);
+            table.take_out(stations, position, now);
             self.counts.reclaimed += 1;
         }
         if !stations.may_have_session(owner.port) {
@@ -218,7 +218,7 @@ impl Nat {
         }
         if A::table(self).sessions.len() == A::table(self).sessions.capacity() {
             let position = A::table_mut(self).sessions.reclaimable(now).ok_or(DropReason::NatFull)?;
-            A::table_mut(self).end(stations, position, now);
+            A::table_mut(self).take_out(stations, position, now);
             self.counts.reclaimed += 1;
         }
         Ok(())

@@ -31,6 +31,8 @@ pub struct Table<A> {
     pub(super) aliases: Vec<A>,
     /// With address-dependent filtering: sessions from an external endpoint to an address, by that tuple without the remote port.
     pub(super) permits: HashMap<Tuple<A>, u32, FixedState>,
+    /// Sessions that were taken out one by one, their time being over: see [`super::NatCounts`].
+    pub(super) ended: u64,
     hasher: FixedState,
 }
 
@@ -72,6 +74,7 @@ impl<A: Address> Table<A> {
             externals: Vec::new(),
             aliases: Vec::new(),
             permits: HashMap::with_hasher(FixedState::with_seed(seed)),
+            ended: 0,
             hasher: FixedState::with_seed(seed),
         }
     }
@@ -102,7 +105,14 @@ impl<A: Address> Table<A> {
         }
     }
 
+    /// Ends a session.
     pub(super) fn end(&mut self, stations: &mut Stations, position: u32, now: Time) {
+        self.ended += 1;
+        self.take_out(stations, position, now);
+    }
+
+    /// Takes a session out; the caller counts why.
+    pub(super) fn take_out(&mut self, stations: &mut Stations, position: u32, now: Time) {
         if let Some((original, session)) = self.sessions.remove(position) {
             Ledger { mappings: &mut self.mappings, permits: &mut self.permits, stations }.ended(&original, &session, now);
         }
