@@ -2,13 +2,17 @@
 //!
 //! Theory. The container's own port is kept where it is free (RFC 7857 10 leaves it open, users expect it, and the container's own
 //! randomness is then the connection's). Else a port is drawn at random (RFC 6056), [`DRAWS`] times, and then searched from a random
-//! place on, [`SEARCH`] ports: a bounded effort, however full the space is. A port whose only use is over is a second choice.
+//! place on, [`SEARCH`] ports: a bounded effort, however full the space is. The search goes in long strides, because used ports lie in
+//! blocks: with one port of a hundred free it fails once in a thousand million. A port whose only use is over is a second choice.
 use core::hash::{Hash, Hasher};
 
 /// Random draws.
 pub const DRAWS: u32 = 64;
 /// Ports searched after them.
 pub const SEARCH: u32 = 2_048;
+/// From one port searched to the next: the golden section of the space, so that the places are spread evenly, and without a common
+/// divisor with the number of ports of either class, so that none is met twice.
+const STRIDE: u64 = 39_869;
 /// The first port that needs no privilege.
 const UNPRIVILEGED: u16 = 1_024;
 
@@ -97,7 +101,7 @@ pub fn choose(random: &mut Random, wanted: u16, policy: PortPolicy, mut occupanc
     }
     let start = random.bits() >> 1;
     for step in 0..u64::from(SEARCH) {
-        let port = place(start + step);
+        let port = place(start + step * STRIDE);
         if try_port(port) {
             return Some(port);
         }
@@ -132,6 +136,19 @@ mod tests {
                 assert!(port > 0);
             }
         }
+    }
+
+    #[test]
+    fn a_block_of_used_ports_hides_no_free_one() {
+        let mut random = Random::new([1, 2]);
+        for _ in 0..1_000 {
+            let occupancy = |port| if port < 64_890 { Occupancy::Taken } else { Occupancy::Free };
+            assert!(choose(&mut random, 5_000, PortPolicy::default(), occupancy).is_some());
+        }
+        // The search alone covers the privileged ones.
+        let policy = PortPolicy { keep_class: true, ..PortPolicy::default() };
+        let occupancy = |port| if port == 777 { Occupancy::Free } else { Occupancy::Taken };
+        assert_eq!(choose(&mut random, 5, policy, occupancy), Some(777));
     }
 
     #[test]
