@@ -448,7 +448,9 @@ impl Gateway {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let uplink = self.uplink.as_deref()?;
-        [uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
+        // What is ready and waits for buffers only.
+        let ready = (!uplink.cutting.is_empty() || !uplink.releasing.is_empty()).then_some(Time::ZERO);
+        [ready, uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
     }
 
     /// Ends what has been idle for too long, `budget` looks of each kind; says whether there may be more.
