@@ -108,31 +108,32 @@ impl<A: Address> Mappings<A> {
         }
     }
 
-    /// One more session uses it; says whether it is the first.
-    pub(crate) fn hold(&mut self, external: &Endpoint<A>, owner: Owner, now: Time) -> bool {
-        let Some(position) = self.map.position(external) else { return false };
-        let Some((_, mapping, _)) = self.map.at_mut(position) else { return false };
+    /// One more session uses it, of `owner`. Says whose it was until now, `None` when nobody used it.
+    pub(crate) fn hold(&mut self, external: &Endpoint<A>, owner: Owner, now: Time) -> Option<Owner> {
+        let position = self.map.position(external)?;
+        let (_, mapping, _) = self.map.at_mut(position)?;
         mapping.sessions += 1;
         // Held over a station's end, it is the next one's.
-        mapping.owner = owner;
-        let is_first = mapping.sessions == 1;
-        if is_first {
-            self.map.set_class_at(position, LIVE, now);
+        let before = core::mem::replace(&mut mapping.owner, owner);
+        if mapping.sessions > 1 {
+            return Some(before);
         }
-        is_first
+        self.map.set_class_at(position, LIVE, now);
+        None
     }
 
-    /// One less; says whether it was the last.
-    pub(crate) fn release(&mut self, external: &Endpoint<A>, now: Time) -> bool {
-        let Some(position) = self.map.position(external) else { return false };
-        let Some((_, mapping, seen)) = self.map.at_mut(position) else { return false };
+    /// One less. Says whose it was when that was the last.
+    pub(crate) fn release(&mut self, external: &Endpoint<A>, now: Time) -> Option<Owner> {
+        let position = self.map.position(external)?;
+        let (_, mapping, seen) = self.map.at_mut(position)?;
         mapping.sessions = mapping.sessions.saturating_sub(1);
         *seen = now;
-        let is_last = mapping.sessions == 0;
-        if is_last {
-            self.map.set_class_at(position, HELD, now);
+        let owner = mapping.owner;
+        if mapping.sessions > 0 {
+            return None;
         }
-        is_last
+        self.map.set_class_at(position, HELD, now);
+        Some(owner)
     }
 
     /// Ends what has been held for longer than `hold`; looks at `budget` at the most, and says whether there may be more.

@@ -263,7 +263,9 @@ impl Nat {
         }
         if session.is_mapped {
             let external = session.external(&original);
-            if table.mappings.hold(&external, session.owner, now) {
+            let before = table.mappings.hold(&external, session.owner, now);
+            if before != Some(session.owner) {
+                before.into_iter().for_each(|before| stations.count_port(before, -1));
                 stations.count_port(session.owner, 1);
             }
             if remembers {

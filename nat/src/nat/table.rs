@@ -176,8 +176,8 @@ impl<A: Address> Ledger<'_, A> {
         }
         if session.is_mapped {
             let external = session.external(original);
-            if self.mappings.release(&external, now) {
-                self.stations.count_port(session.owner, -1);
+            if let Some(owner) = self.mappings.release(&external, now) {
+                self.stations.count_port(owner, -1);
             }
             if let Entry::Occupied(mut entry) = self.permits.entry(permit(external, session.remote(original))) {
                 *entry.get_mut() -= 1;
