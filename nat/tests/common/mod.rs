@@ -21,8 +21,10 @@ pub use vswitch_nat::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 pub const START: Time = Time::from_secs(1_000);
 /// Octets of an Ethernet header.
 pub const L3: usize = 14;
-/// Looks of a tick: as many as there is to look at.
-const EVERYTHING: u32 = 1 << 20;
+/// Looks of a page: as many as there is to look at.
+const EVERYTHING: u32 = u32::MAX;
+/// Looks of a tick.
+const TICK: u32 = 4_096;
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -421,7 +423,7 @@ impl World {
     /// Lets time pass at once.
     pub fn jump(&mut self, seconds: u64) {
         self.now = self.now.after(Duration::from_secs(seconds));
-        while self.nat.tick(&mut self.stations, self.now, EVERYTHING) {}
+        while self.nat.tick(&mut self.stations, self.now, TICK) {}
     }
 
     /// Publishes a range at an address, or all, for backends (port, address, first port).
