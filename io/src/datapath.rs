@@ -54,7 +54,7 @@ pub enum Inhaled {
     Idle,
     /// The budget ended it, or a flood of unknown unicast from it is under way.
     More,
-    /// The interface is gone.
+    /// The interface is gone; never of an uplink that waits for its own ([`Datapath::uplink_is_down`]).
     Gone,
 }
 
@@ -249,7 +249,7 @@ impl Datapath {
     #[inline]
     fn is_queueing(&self, egress: PortId, frame: &FrameBuf) -> bool {
         self.attached(egress).is_some_and(|attached| match &attached.port {
-            Port::Packet(_) => frame.mtu_len() <= usize::from(attached.mtu),
+            Port::Packet(socket) => !socket.is_down() && frame.mtu_len() <= usize::from(attached.mtu),
             Port::Tap(_) | Port::Memory(_) => false,
         })
     }
@@ -260,6 +260,10 @@ impl Datapath {
             self.closed.drops.count(DropReason::PortGone);
             return;
         };
+        if attached.port.is_down() {
+            attached.counters.drops.count(DropReason::PortDown);
+            return;
+        }
         if frame.mtu_len() > usize::from(attached.mtu) {
             attached.counters.drops.count(DropReason::Mtu);
             return;

@@ -51,6 +51,8 @@ const TICK_BUDGET: u32 = 8_192;
 const NAT_TICK: Duration = Duration::from_secs(1);
 /// Sessions of one timer that a tick of the NAT looks at: 0.5 ms.
 const NAT_TICK_BUDGET: u32 = 4_096;
+/// Between two looks for an uplink's interface that is down or gone.
+const UPLINK_RETRY: Duration = Duration::from_secs(1);
 /// Slots of the FDB behind one page.
 const PAGE_SLOTS: u32 = 512;
 const COMMANDS: Token = Token(usize::MAX);
@@ -71,8 +73,12 @@ pub struct WorkerConfig {
 /// What the worker tells on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// The interface is gone; the port was removed. [`PortId::UPLINK`]: the uplink's.
+    /// The interface is gone; the port was removed. The uplink's is waited for.
     PortGone(PortId),
+    /// The uplink's interface is down or gone: once, until it is back or the uplink another.
+    UplinkDown,
+    /// It is back, and our addresses are announced there.
+    UplinkUp,
     /// A port that was removed is closed: its interface and its namespace are free.
     Closed(Ticket),
     /// A mirror ended: its port went, its file could not be written, or it was asked to.
@@ -175,6 +181,10 @@ struct Worker {
     nat_ticked: Time,
     /// The gateway has more to do than one breath allowed.
     more: bool,
+    /// The control plane knows that the uplink is down.
+    uplink_told: bool,
+    /// When its interface was looked for.
+    uplink_tried: Time,
 }
 
 /// Starts the worker and its closers; `notify` is woken when there are events.
@@ -205,6 +215,8 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             ticked: clock::now(),
             nat_ticked: clock::now(),
             more: false,
+            uplink_told: false,
+            uplink_tried: Time::ZERO,
         };
         if let Err(error) = worker.run() {
             tracing::error!("worker ended: {error}");
@@ -248,7 +260,29 @@ impl Worker {
             .filter(|_| !self.paused)
             .and_then(Gateway::deadline)
             .map(|deadline| deadline.since(now) + Duration::from_millis(1));
-        tick.into_iter().chain(nat).chain(due).min()
+        let is_down = !self.paused && self.datapath.uplink_is_down();
+        let retry = is_down.then(|| self.uplink_tried.after(UPLINK_RETRY).since(now) + Duration::from_millis(1));
+        tick.into_iter().chain(nat).chain(due).chain(retry).min()
+    }
+
+    /// Looks once a second for an uplink's interface that is down or gone. Paused, it is another process's.
+    fn tend_uplink(&mut self, now: Time) {
+        if self.paused || !self.datapath.uplink_is_down() {
+            return;
+        }
+        if !std::mem::replace(&mut self.uplink_told, true) {
+            self.teller.tell(WorkerEvent::UplinkDown);
+        }
+        if now.since(self.uplink_tried) < UPLINK_RETRY {
+            return;
+        }
+        self.uplink_tried = now;
+        if self.datapath.revive_uplink(now) {
+            self.uplink_told = false;
+            self.teller.tell(WorkerEvent::UplinkUp);
+            // Edge-triggered: what came before this look wakes nobody.
+            self.mark_ready(PortId::UPLINK);
+        }
     }
 
     fn mark_ready(&mut self, id: PortId) {
@@ -278,6 +312,7 @@ impl Worker {
         }
         self.more = !self.paused && self.tend_gateway(now);
         self.datapath.exhale();
+        self.tend_uplink(now);
         for _ in 0..COMMANDS_PER_BREATH {
             let Ok(job) = self.commands.try_recv() else { break };
             job(self);
@@ -310,7 +345,12 @@ impl Worker {
     }
 
     fn close(&mut self, id: PortId, ticket: Ticket) -> bool {
-        let removed = if id == PortId::UPLINK { self.datapath.set_uplink(None, 0) } else { self.datapath.remove_port(id) };
+        let removed = if id == PortId::UPLINK {
+            self.uplink_told = false;
+            self.datapath.set_uplink(None, 0)
+        } else {
+            self.datapath.remove_port(id)
+        };
         let Some(port) = removed else { return false };
         if let Some(gateway) = &mut self.datapath.gateway {
             gateway.forget(id.get());

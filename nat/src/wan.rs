@@ -158,6 +158,12 @@ impl Wan {
         self.announce(|address| moved || !had.contains(&address), now);
     }
 
+    /// Announces all addresses again: the link may be another one, or its switches have forgotten where we are.
+    pub fn announce_all(&mut self, now: Time) {
+        self.announcing.clear();
+        self.announce(|_| true, now);
+    }
+
     fn announce(&mut self, is_new: impl Fn(IpAddr) -> bool, now: Time) {
         let fresh: Vec<IpAddr> = addresses(&self.config).filter(|address| is_new(*address)).collect();
         self.announcing.retain(|announcing| addresses(&self.config).any(|address| address == announcing.address));

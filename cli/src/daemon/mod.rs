@@ -429,10 +429,10 @@ impl Daemon {
     fn fetch_news(&mut self) {
         while let Some(event) = self.worker.next_event() {
             match event {
-                WorkerEvent::PortGone(PortId::UPLINK) => {
-                    tracing::warn!("the uplink's interface is gone: \"vswitch uplink set\" again when it is back");
-                    self.outside.uplink = None;
-                }
+                WorkerEvent::UplinkDown => tracing::warn!("uplink {} is down", self.outside.iface()),
+                WorkerEvent::UplinkUp => tracing::info!("uplink {} is back", self.outside.iface()),
+                // Never told: it is waited for.
+                WorkerEvent::PortGone(PortId::UPLINK) => {}
                 WorkerEvent::PortGone(port) => {
                     let name = self.registry.port_name(port).to_owned();
                     self.forget(&name, "its interface is gone");

@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use vswitch_io::link::IfName;
 use vswitch_io::port::Port;
 use vswitch_nat::Gateway;
 use vswitch_nat::flow::Address;
@@ -43,10 +44,29 @@ pub struct Outside {
     pub last_rule: u32,
 }
 
+impl Outside {
+    /// The uplink's interface, for the log.
+    pub fn iface(&self) -> &str {
+        self.uplink.as_ref().map_or("-", |uplink| &uplink.iface)
+    }
+}
+
 impl UplinkOrder {
+    /// The port on its socket, which waits for the interface where that goes.
+    pub fn port(&self, socket: OwnedFd) -> Result<Port> {
+        let refused = |error: String| PublishProblem::UplinkFd { error };
+        let iface = IfName::parse(&self.iface).map_err(|error| refused(error.to_string()))?;
+        let mac = self.own_mac()?.mac().0;
+        Ok(Port::uplink(socket, iface, mac).map_err(|error| refused(error.to_string()))?)
+    }
+
+    fn own_mac(&self) -> Result<UnicastMac> {
+        Ok(self.mac.parse().map_err(|error| PublishProblem::UplinkFd { error: format!("{}: {error}", self.mac) })?)
+    }
+
     /// As the gateway takes it.
     fn wan(&self) -> Result<WanConfig> {
-        let mac = self.mac.parse().map_err(|error| PublishProblem::UplinkFd { error: format!("{}: {error}", self.mac) })?;
+        let mac = self.own_mac()?;
         let net = |text: &String| parse_net(text).map_err(|_| PublishProblem::UplinkAddress { text: text.clone() });
         let addresses = self.addresses.iter().map(net).collect::<Result<Vec<_>, _>>()?;
         let v4 = addresses.iter().filter_map(|(address, prefix)| Some((Ipv4Addr::of(*address)?, *prefix))).collect();
@@ -92,7 +112,7 @@ impl Daemon {
         let (Some(socket), true) = (fds.pop(), fds.is_empty()) else {
             bail!(PublishProblem::UplinkFd { error: "none came".into() });
         };
-        let port = Port::packet(socket).map_err(|error| PublishProblem::UplinkFd { error: error.to_string() })?;
+        let port = order.port(socket)?;
         self.plug_uplink(order, port)?;
         self.saver.mark();
         super::verbs::done()

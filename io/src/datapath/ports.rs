@@ -56,6 +56,27 @@ impl Datapath {
         before
     }
 
+    /// Whether there is an uplink whose interface is down or gone.
+    #[must_use]
+    pub fn uplink_is_down(&self) -> bool {
+        self.attached(PortId::UPLINK).is_some_and(|attached| attached.port.is_down())
+    }
+
+    /// Looks whether the uplink's interface is back; if so it is told our addresses. Says whether it is.
+    pub fn revive_uplink(&mut self, now: Time) -> bool {
+        let is_back = match self.ports.get_mut(PortId::UPLINK.index()) {
+            Some(Some(attached)) => match &mut attached.port {
+                Port::Packet(socket) => socket.revive(),
+                Port::Tap(_) | Port::Memory(_) => false,
+            },
+            Some(None) | None => false,
+        };
+        if is_back && let Some((uplink, _)) = self.gateway.as_mut().and_then(Gateway::uplink_mut) {
+            uplink.wan.announce_all(now);
+        }
+        is_back
+    }
+
     fn remove_uplink(&mut self) -> Option<Port> {
         let before = (self.closed.rx_frames, self.closed.tx_frames);
         let port = self.remove_port(PortId::UPLINK);

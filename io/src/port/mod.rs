@@ -9,6 +9,7 @@ pub use memory::MemoryPort;
 pub use packet::PacketSocket;
 pub use tap::Tap;
 
+use crate::sys::IfName;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -50,7 +51,7 @@ impl std::error::Error for NotAPort {}
 /// What a system call's error means for a frame.
 pub(crate) fn drop_reason(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
-        Some(libc::EIO | libc::ENETDOWN | libc::ENXIO) => DropReason::PortDown,
+        Some(libc::EIO | libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => DropReason::PortDown,
         Some(libc::EBADFD) => DropReason::PortGone,
         Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::EgressFull,
         _ => DropReason::EgressRefused,
@@ -72,6 +73,24 @@ impl Port {
     /// The fd is not such a socket.
     pub fn packet(fd: OwnedFd) -> Result<Self, NotAPort> {
         PacketSocket::new(fd).map(Self::Packet).map_err(|e| NotAPort(e.to_string()))
+    }
+
+    /// A port on the uplink's packet socket, see [`PacketSocket::uplink`].
+    ///
+    /// # Errors
+    /// The fd is not such a socket.
+    pub fn uplink(fd: OwnedFd, ifname: IfName, mac: [u8; 6]) -> Result<Self, NotAPort> {
+        PacketSocket::uplink(fd, ifname, mac).map(Self::Packet).map_err(|e| NotAPort(e.to_string()))
+    }
+
+    /// Whether its interface is known to be down: it takes no frame.
+    #[inline]
+    #[must_use]
+    pub const fn is_down(&self) -> bool {
+        match self {
+            Self::Packet(socket) => socket.is_down(),
+            Self::Tap(_) | Self::Memory(_) => false,
+        }
     }
 
     /// The kind's name in views.

@@ -2,7 +2,12 @@
 //!
 //! The batch adapts: it grows while batches come back full and shrinks when frames are large, for 32 GSO frames
 //! would push each other out of the cache.
-use crate::sys::{batch, packet};
+//!
+//! The uplink is one too, on an interface that others remove, make again, and set down and up: it knows the interface's name
+//! and comes back with it ([`PacketSocket::revive`]); until then it is down and takes no frame. A veth's end that says that it
+//! is down is gone.
+use crate::sys::packet::{Attachment, NotOurSocket};
+use crate::sys::{IfName, batch, packet};
 use nix::sys::socket::{MsgFlags, SockaddrStorage, sendmsg};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -16,6 +21,16 @@ const LARGE_BATCH: usize = 128 << 10;
 /// Frames that wait for the end of the breath at the most; more are sent before.
 pub const QUEUE_LIMIT: usize = 128;
 
+/// What an uplink needs to come back.
+#[derive(Debug)]
+struct Home {
+    ifname: IfName,
+    /// Our hardware address there.
+    mac: [u8; 6],
+    /// The memberships are those of the interface that it is bound to.
+    joined: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -24,18 +39,36 @@ pub struct PacketSocket {
     /// Arena slots and tags of frames to be sent at exhale.
     pub(crate) queue: VecDeque<(u32, TagOp)>,
     kernel_drops: u64,
-    /// A call said that the interface is down. Nobody else reaches the namespace it is in: it was removed.
+    /// A call said that the interface is down. Unless it is an uplink nobody else reaches the namespace it is in: it was removed.
     down: bool,
+    /// Of an uplink.
+    home: Option<Home>,
 }
 
 impl PacketSocket {
     /// Verifies that `fd` is a packet socket as `sys::packet::open` makes it.
     ///
     /// # Errors
-    /// [`packet::NotOurSocket`] names what was wrong.
-    pub fn new(fd: OwnedFd) -> Result<Self, packet::NotOurSocket> {
+    /// [`NotOurSocket`] names what was wrong.
+    pub fn new(fd: OwnedFd) -> Result<Self, NotOurSocket> {
         packet::verify(fd.as_fd())?;
-        Ok(Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0, down: false })
+        Ok(Self::on(fd, false, None))
+    }
+
+    /// Verifies that `fd` is a packet socket as `sys::packet::open_uplink` makes it, whose interface may be gone: `ifname`, on
+    /// which our address is `mac`.
+    ///
+    /// # Errors
+    /// [`NotOurSocket`] names what was wrong.
+    pub fn uplink(fd: OwnedFd, ifname: IfName, mac: [u8; 6]) -> Result<Self, NotOurSocket> {
+        packet::verify_uplink(fd.as_fd())?;
+        let found = packet::attachment(fd.as_fd())?;
+        let home = Home { ifname, mac, joined: found != Attachment::Removed };
+        Ok(Self::on(fd, found != Attachment::Up, Some(home)))
+    }
+
+    fn on(fd: OwnedFd, down: bool, home: Option<Home>) -> Self {
+        Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0, down, home }
     }
 
     /// The fd to wait for.
@@ -80,10 +113,33 @@ impl PacketSocket {
         self.down |= matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
     }
 
-    /// Whether the interface was removed.
+    /// Whether the interface was removed, and is not waited for.
     #[must_use]
     pub const fn is_gone(&self) -> bool {
+        self.down && self.home.is_none()
+    }
+
+    /// Whether the interface is down or gone.
+    #[must_use]
+    pub const fn is_down(&self) -> bool {
         self.down
+    }
+
+    /// Looks whether an uplink's interface is back, and binds to it again where it was removed. Says whether frames go through it.
+    pub fn revive(&mut self) -> bool {
+        let Some(home) = &mut self.home else { return !self.down };
+        let fd = self.fd.as_fd();
+        let mut found = packet::attachment(fd);
+        if matches!(found, Ok(Attachment::Removed)) {
+            home.joined = false;
+        }
+        if !home.joined {
+            // Not there yet, mostly.
+            home.joined = packet::rebind_uplink(fd, &home.ifname, home.mac).is_ok();
+            found = packet::attachment(fd);
+        }
+        self.down = !(home.joined && matches!(found, Ok(Attachment::Up)));
+        !self.down
     }
 
     /// Frames that the kernel dropped because we did not read fast enough, since the port was made.

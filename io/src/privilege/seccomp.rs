@@ -166,7 +166,8 @@ const PROCESS: &[c_long] = &[
     libc::SYS_pidfd_open,
 ];
 
-/// Requests for ioctl(2): TAPs, plain facts of an interface, and what the standard library asks of any fd.
+/// Requests for ioctl(2): TAPs, plain facts of an interface, and what the standard library asks of any fd. SIOCGIFINDEX is for an
+/// uplink whose interface comes back as another: its index to bind to, by a name that we know.
 /// TUNGETDEVNETNS (0x54e3, linux/if_tun.h) gives a namespace's fd, which is of no use without setns.
 #[allow(clippy::unnecessary_cast)] // an int with some C libraries
 const IOCTLS: &[u64] = &[
@@ -178,6 +179,7 @@ const IOCTLS: &[u64] = &[
     libc::SIOCGIFMTU as u64,
     libc::SIOCGIFFLAGS as u64,
     libc::SIOCGIFNAME as u64,
+    libc::SIOCGIFINDEX as u64,
     libc::FIONBIO as u64,
     libc::FIOCLEX as u64,
     libc::FIONREAD as u64,

@@ -12,10 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, setsockopt as nix_setsockopt, sockopt};
 
-use super::{check, getsockopt_int, setsockopt};
+use super::{IfName, check, getsockopt_int, setsockopt};
 
 mod uplink;
-pub use uplink::open_uplink;
+pub use uplink::{Attachment, attachment, open_uplink, rebind_uplink, verify_uplink};
 
 /// Receive buffer asked for, in bytes (the kernel counts whole buffers, so a 64 KB frame takes about 80 KB of it).
 /// Without CAP_NET_ADMIN in the initial user namespace net.core.rmem_max caps it.
@@ -33,6 +33,9 @@ const PACKET_VNET_HDR_SZ: libc::c_int = 24;
 /// ETH_P_ALL as bind(2) wants it: in network order.
 const ETH_P_ALL_BE: u16 = (libc::ETH_P_ALL as u16).to_be();
 
+/// The index of a socket whose interface was removed (packet_notifier(), net/packet/af_packet.c).
+const UNREGISTERED: libc::c_int = -1;
+
 /// Counters of an AF_PACKET socket since they were last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -49,7 +52,7 @@ pub struct Statistics {
 pub fn open(ifindex: u32) -> io::Result<OwnedFd> {
     let fd = prepare()?;
     bind(&fd, ifindex)?;
-    join(&fd, ifindex, libc::PACKET_MR_PROMISC, &[])?;
+    join(fd.as_fd(), ifindex, libc::PACKET_MR_PROMISC, &[])?;
     Ok(fd)
 }
 
@@ -74,7 +77,7 @@ fn prepare() -> io::Result<OwnedFd> {
 }
 
 /// Adds a membership: PACKET_MR_*, with an address where it is of one.
-fn join(fd: &OwnedFd, ifindex: u32, kind: libc::c_int, address: &[u8]) -> io::Result<()> {
+fn join(fd: BorrowedFd<'_>, ifindex: u32, kind: libc::c_int, address: &[u8]) -> io::Result<()> {
     let mut mr_address = [0; 8];
     for (to, from) in mr_address.iter_mut().zip(address) {
         *to = *from;
@@ -113,15 +116,15 @@ pub fn bind(fd: impl AsFd, ifindex: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// What a packet socket is bound to: protocol (network order) and interface index, 0 for all or none. Not by nix, which
-/// takes an address as short as the kernel's (it ends with the hardware address) for a broken one.
-fn binding(fd: BorrowedFd<'_>) -> io::Result<(u16, u32)> {
+/// What a packet socket is bound to: protocol (network order) and interface index, 0 for all or none, [`UNREGISTERED`].
+/// Not by nix, which takes an address as short as the kernel's (it ends with the hardware address) for a broken one.
+fn binding(fd: BorrowedFd<'_>) -> io::Result<(u16, libc::c_int)> {
     // SAFETY: sockaddr_ll is plain data for which all zeroes is valid.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: `address` and `len` are live for the call, and `len` is the size of `address`.
     check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
-    Ok((address.sll_protocol, u32::try_from(address.sll_ifindex).unwrap_or(0)))
+    Ok((address.sll_protocol, address.sll_ifindex))
 }
 
 /// PACKET_STATISTICS: reads and resets the socket's counters.
@@ -166,6 +169,12 @@ pub enum NotOurSocket {
 /// # Errors
 /// [`NotOurSocket`] names what was wrong.
 pub fn verify(fd: BorrowedFd<'_>) -> Result<u32, NotOurSocket> {
+    let ifindex = verify_any(fd)?;
+    u32::try_from(ifindex).map_err(|_| NotOurSocket::Unbound)
+}
+
+/// As [`verify`], but the interface may be gone.
+fn verify_any(fd: BorrowedFd<'_>) -> Result<libc::c_int, NotOurSocket> {
     match getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) {
         Ok(libc::AF_PACKET) => {}
         Ok(_) | Err(_) => return Err(NotOurSocket::Family),
@@ -174,7 +183,7 @@ pub fn verify(fd: BorrowedFd<'_>) -> Result<u32, NotOurSocket> {
         return Err(NotOurSocket::Type);
     }
     let (protocol, ifindex) = binding(fd)?;
-    if protocol != ETH_P_ALL_BE || ifindex == 0 {
+    if protocol != ETH_P_ALL_BE || (ifindex <= 0 && ifindex != UNREGISTERED) {
         return Err(NotOurSocket::Unbound);
     }
     let options = [

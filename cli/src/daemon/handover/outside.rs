@@ -166,7 +166,7 @@ impl Daemon {
         }
         self.outside.last_rule = state.last_rule;
         if let Some(order) = state.uplink {
-            let port = Port::packet(channel.one_fd()?).map_err(|error| HandoverProblem::PortFd { error: error.to_string() })?;
+            let port = order.port(channel.one_fd()?)?;
             self.plug_uplink(order, port)?;
         }
         Ok(())
