@@ -11,6 +11,10 @@ use vswitch_io::link::{IfName, Netlink};
 use vswitch_io::sys::packet;
 use vswitch_switch::UnicastMac;
 
+/// Where the kernel tells of interfaces.
+const INTERFACES: &str = "/sys/class/net";
+/// IFF_UP (linux/if.h).
+const IFF_UP: u32 = 1;
 /// ARPHRD_ETHER (linux/if_arp.h).
 const ETHERNET: &str = "1";
 
@@ -67,14 +71,20 @@ pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
     // The daemon first: without one there is nothing to set.
     let mut client = Client::connect()?;
     let iface = order.iface.clone();
-    let no_interface = || PublishProblem::NoInterface { iface: iface.clone() };
+    let no_interface = || PublishProblem::NoInterface { iface: iface.clone(), there: ethernet() };
     let name = IfName::parse(&iface).map_err(|_| no_interface())?;
     let index = Netlink::open()?.index(&name)?.with_context(no_interface)?;
-    let fact = |fact: &str| std::fs::read_to_string(format!("/sys/class/net/{iface}/{fact}")).unwrap_or_default();
-    if fact("type").trim() != ETHERNET {
+    if fact(&iface, "type") != ETHERNET {
         bail!(PublishProblem::NotEthernet { iface });
     }
-    order.mtu = fact("mtu").trim().parse().unwrap_or(1_500);
+    for (sign, kind) in [("brport", "bridge"), ("bonding_slave", "bond")] {
+        if has(&iface, sign) {
+            let master = std::fs::read_link(format!("{INTERFACES}/{iface}/master")).unwrap_or_default();
+            let master = master.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            bail!(PublishProblem::PortOf { iface, kind, master });
+        }
+    }
+    order.mtu = fact(&iface, "mtu").parse().unwrap_or(1_500);
     let mac: UnicastMac =
         order.mac.parse().map_err(|error| PublishProblem::UplinkFd { error: format!("{}: {error}", order.mac) })?;
     let (socket, promiscuous) =
@@ -83,10 +93,36 @@ pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
     if promiscuous {
         print::note(&format!("{iface} takes no second address and is promiscuous now"));
     }
-    if ["wireless", "phy80211"].iter().any(|kind| std::path::Path::new(&format!("/sys/class/net/{iface}/{kind}")).exists()) {
+    if is_down(&iface) {
+        print::note(&format!("{iface} is down: \"ip link set {iface} up\", and the uplink goes with it"));
+    }
+    if ["wireless", "phy80211"].iter().any(|kind| has(&iface, kind)) {
         print::note(&format!("{iface} is wireless: most access points drop frames of a second hardware address"));
     }
     Ok(order)
+}
+
+/// What the kernel says of an interface, in one word.
+fn fact(iface: &str, fact: &str) -> String {
+    std::fs::read_to_string(format!("{INTERFACES}/{iface}/{fact}")).unwrap_or_default().trim().into()
+}
+
+fn has(iface: &str, part: &str) -> bool {
+    std::path::Path::new(&format!("{INTERFACES}/{iface}/{part}")).exists()
+}
+
+fn is_down(iface: &str) -> bool {
+    let flags = fact(iface, "flags");
+    flags.strip_prefix("0x").and_then(|flags| u32::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & IFF_UP == 0)
+}
+
+/// The interfaces that can be an uplink, by name.
+fn ethernet() -> Vec<String> {
+    let entries = std::fs::read_dir(INTERFACES).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| fact(name, "type") == ETHERNET).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Locally administered, and the same whenever the address is.

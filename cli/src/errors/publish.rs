@@ -45,14 +45,29 @@ pub enum PublishProblem {
     Gateway { gateway: IpAddr },
     #[error("no --ip: say which address of the uplink's network is to be vswitch's own")]
     NoAddress,
-    #[error("there is no interface \"{iface}\": \"ip link\" lists what there is")]
-    NoInterface { iface: String },
+    #[error("there is no interface \"{iface}\": {}", choice(.there))]
+    NoInterface { iface: String, there: Vec<String> },
+    #[error("{iface} is a port of the {kind} {master}, which takes its frames: \"vswitch uplink set packet {master}\"")]
+    PortOf { iface: String, kind: &'static str, master: String },
     #[error("\"{iface}\" is no Ethernet interface: choose one that is, not lo or a tunnel")]
     NotEthernet { iface: String },
     #[error("you may not open a packet socket on {iface} ({error}): \"sudo vswitch uplink set\"")]
     Socket { iface: String, error: std::io::Error },
     #[error("the uplink's file descriptor is not what it should be ({error}): set it with this version")]
     UplinkFd { error: String },
+}
+
+/// Interfaces that are named at the most.
+const NAMED: usize = 8;
+
+/// What to take of what there is.
+fn choice(there: &[String]) -> String {
+    let named: Vec<&str> = there.iter().take(NAMED).map(String::as_str).collect();
+    match (there.len(), there.len().saturating_sub(NAMED)) {
+        (0, _) => "there is no other either but lo and tunnels, add one".into(),
+        (_, 0) => format!("choose of {}", named.join(", ")),
+        (_, more) => format!("choose of {} and {more} more", named.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -87,10 +102,20 @@ mod tests {
         Gateway { gateway: IpAddr::from([192, 0, 2, 1]) }
             => "--gateway 192.0.2.1 is on no link of --ip: give one that is, or the right length",
         NoAddress {} => "no --ip: say which address of the uplink's network is to be vswitch's own",
-        NoInterface { iface: "eth9".into() } => "there is no interface \"eth9\": \"ip link\" lists what there is",
+        NoInterface { iface: "eth9".into(), there: vec!["eth0".into(), "eth1".into()] }
+            => "there is no interface \"eth9\": choose of eth0, eth1",
+        PortOf { iface: "eth0".into(), kind: "bridge", master: "br0".into() }
+            => "eth0 is a port of the bridge br0, which takes its frames: \"vswitch uplink set packet br0\"",
         NotEthernet { iface: "lo".into() } => "\"lo\" is no Ethernet interface: choose one that is, not lo or a tunnel",
         Socket { iface: "eth0".into(), error: std::io::Error::other("denied") }
             => "you may not open a packet socket on eth0 (denied): \"sudo vswitch uplink set\"",
         UplinkFd { error: "x".into() } => "the uplink's file descriptor is not what it should be (x): set it with this version",
+    }
+
+    #[test]
+    fn interfaces_to_choose_from() {
+        assert_eq!(choice(&[]), "there is no other either but lo and tunnels, add one");
+        let many: Vec<String> = (0..10).map(|number| format!("e{number}")).collect();
+        assert_eq!(choice(&many), "choose of e0, e1, e2, e3, e4, e5, e6, e7 and 2 more");
     }
 }
