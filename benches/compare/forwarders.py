@@ -9,14 +9,22 @@ from lab import LabError, run, wait_for
 A, B, GATEWAY = "10.99.7.1", "10.99.7.2", "10.99.7.254"
 SUBNET = "10.99.7.0/24"
 
+# The world: the uplink's link, and a host beyond it.
+EXTERNAL, ROUTER = "198.51.100.2", "198.51.100.1"
+REMOTE = "203.0.113.9"
+IPERF, PUBLISHED = 5201, 8080
+
 
 @dataclasses.dataclass
 class Joined:
-    """Two namespaces that reach each other through a forwarder, by eth0, as A and B."""
+    """Two namespaces with an eth0 each, that reach each other through a forwarder: a reaches b at `target`, and where a NAT is between
+    them, b reaches port IPERF of a at `published`."""
 
     a: str
     b: str
     forwarder: object = None
+    target: str = B
+    published: tuple = ()
 
 
 @dataclasses.dataclass
@@ -34,15 +42,16 @@ def pair(lab):
 
 
 class Ours:
-    """A vswitch daemon of the lab's own, with its own run directory."""
+    """A vswitch daemon of the lab's own, with its own run directory; `home` is the namespace that it runs in, if not the host's."""
 
-    def __init__(self, lab, programs, subnet=SUBNET, gateway=GATEWAY, name="run"):
+    def __init__(self, lab, programs, subnet=SUBNET, gateway=GATEWAY, name="run", home=None):
         self.lab, self.program = lab, programs.vswitch
+        self.at_home = ("ip", "netns", "exec", home) if home else ()
         directory = lab.path(name)
         os.mkdir(directory, 0o755)
         self.env = dict(os.environ, VSWITCH_RUN_DIR=directory)
         self.daemon = lab.start(
-            self.program, "up", "--foreground", "--subnet", subnet, "--gateway", gateway, env=self.env
+            *self.at_home, self.program, "up", "--foreground", "--subnet", subnet, "--gateway", gateway, env=self.env
         )
 
         def answers():
@@ -51,10 +60,13 @@ class Ours:
 
         wait_for("the control socket of vswitch", answers)
 
-    def attach(self, name, kind, address):
+    def say(self, *verb):
+        run(*self.at_home, self.program, *verb, env=self.env)
+
+    def attach(self, name, kind, address, *options):
         """Attaches a namespace; returns the seconds that the command took."""
         start = time.perf_counter()
-        run(self.program, "attach", name, "--type", kind, "--ip", address, env=self.env)
+        self.say("attach", name, "--type", kind, "--ip", address, *options)
         return time.perf_counter() - start
 
 
@@ -100,6 +112,54 @@ def kernel_bridge(lab, _programs):
         run("ip", "-n", middle, "link", "set", port, "master", "bridge")
         lab.address(name, address)
     return Joined(a, b)
+
+
+def world(lab):
+    """A container's namespace, the forwarder's, whose up0 is the uplink, and the one outside: the router, and REMOTE on it."""
+    a, middle, outside = lab.namespace("a"), lab.namespace("m"), lab.namespace("outside")
+    lab.veth(middle, "up0", outside)
+    lab.address(outside, ROUTER)
+    run("ip", "-n", outside, "address", "add", REMOTE + "/32", "dev", "lo")
+    return a, middle, outside
+
+
+def nat_ours(lab, programs):
+    a, middle, outside = world(lab)
+    switch = Ours(lab, programs, home=middle)
+    switch.attach(a, "tap", A, "-p", f"{PUBLISHED}:{IPERF}")
+    switch.say("uplink", "set", "packet", "up0", "--ip", EXTERNAL + "/24", "--gateway", ROUTER)
+    return Joined(a, outside, switch.daemon, REMOTE, (EXTERNAL, PUBLISHED))
+
+
+def nat_relay(lab, programs):
+    """No NAT: the container has the external address itself."""
+    a, middle, outside = world(lab)
+    forwarder = lab.start_inside(middle, programs.relay, f"tap:{a}", "packet:up0")
+    forwarder.wait_until_it_says("relaying")
+    lab.address(a, EXTERNAL)
+    run("ip", "-n", a, "route", "add", "default", "via", ROUTER)
+    return Joined(a, outside, forwarder, REMOTE, (EXTERNAL, IPERF))
+
+
+def nat_kernel(lab, _programs):
+    """As Docker does it: a bridge, MASQUERADE and DNAT."""
+    a, middle, outside = world(lab)
+    lab.veth(middle, "port-a", a)
+    run("ip", "-n", middle, "link", "add", "bridge", "type", "bridge")
+    run("ip", "-n", middle, "link", "set", "port-a", "master", "bridge")
+    run("ip", "-n", middle, "address", "add", GATEWAY + "/24", "dev", "bridge")
+    run("ip", "-n", middle, "link", "set", "bridge", "up")
+    run("ip", "-n", middle, "link", "set", "up0", "arp", "on")
+    run("ip", "-n", middle, "address", "add", EXTERNAL + "/24", "dev", "up0")
+    run("ip", "-n", middle, "route", "add", "default", "via", ROUTER)
+    lab.inside(middle, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+    lab.address(a, A)
+    run("ip", "-n", a, "route", "add", "default", "via", GATEWAY)
+    nat = ("iptables", "-w", "-t", "nat", "-A")
+    lab.inside(middle, *nat, "POSTROUTING", "-s", SUBNET, "!", "-o", "bridge", "-j", "MASQUERADE")
+    there = ("--dport", str(PUBLISHED), "-j", "DNAT", "--to-destination", f"{A}:{IPERF}")
+    lab.inside(middle, *nat, "PREROUTING", "!", "-i", "bridge", "-p", "tcp", *there)
+    return Joined(a, outside, None, REMOTE, (EXTERNAL, PUBLISHED))
 
 
 def open_vswitch(lab, _programs):
@@ -165,4 +225,11 @@ OTHER_ROWS = {
     "other-tap-tap": Row(relay("tap", "tap", True), "other relay, TAP to TAP", "relay-tap-tap"),
     "other-packet-packet": Row(relay("packet", "packet", True), "other relay, AF_PACKET to AF_PACKET", "relay-packet-packet"),
     "other-tap-packet": Row(relay("tap", "packet", True), "other relay, TAP to AF_PACKET", "relay-tap-packet", True),
+}
+
+# Out through NAT, to a namespace outside.
+NAT_ROWS = {
+    "nat": Row(nat_ours, "vswitch, NAT, TAP to packet uplink", "nat-relay"),
+    "nat-relay": Row(nat_relay, "bare relay, TAP to AF_PACKET, no NAT"),
+    "nat-kernel": Row(nat_kernel, "kernel bridge, MASQUERADE and DNAT", tools=("iptables",)),
 }

@@ -23,12 +23,15 @@ PACKAGES = {
     "arping": "iputils-arping",
     "ip": "iproute2",
     "iperf3": "iperf3",
+    "iptables": "iptables",
+    "nginx": "nginx-light",
     "ovs-vsctl": "openvswitch-switch",
     "ovs-vswitchd": "openvswitch-switch",
     "ovsdb-server": "openvswitch-switch",
     "ovsdb-tool": "openvswitch-switch",
     "ping": "iputils-ping",
     "taskset": "util-linux",
+    "wrk": "wrk",
 }
 
 

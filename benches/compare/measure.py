@@ -1,4 +1,4 @@
-"""The measurements: one TCP stream, 60-byte frames, round-trip time; the idle daemon. Each fails loudly, none returns a silent 0."""
+"""The measurements: one TCP stream, 60-byte frames, round-trip time, HTTP; the idle daemon. Each fails loudly, none returns a silent 0."""
 
 import json
 import os
@@ -16,29 +16,48 @@ PINGS_NEEDED = 0.99  # Of those sent; fewer answers are not a round-trip time bu
 BLAST_CORE = "0"
 DRAIN_SECONDS = 0.1  # Longer than any queue holds frames
 
+CLIENTS = 32  # Of wrk, on two threads
+WRK_ERRORS = 0.01  # Of all requests; more, and the figure is not one of a working path
+NGINX = """
+daemon off; worker_processes 2; pid {directory}/nginx.pid; error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory};
+  uwsgi_temp_path {directory}; scgi_temp_path {directory};
+  server {{ listen {address}:80 backlog=4096; location / {{ return 200 "hello"; }} }}
+}}
+"""
+
 IDLE_PORTS = 64
 IDLE_SETTLE_SECONDS = 3.0
 IDLE_SECONDS = 10.0
 
 
 def reach(lab, joined):
-    """Waits until A and B reach each other, which also teaches every forwarder where they are."""
+    """Waits until both reach each other, which also teaches every forwarder where they are."""
 
     def answered():
         if joined.forwarder is not None:
             joined.forwarder.check()
-        return ", 0% packet loss" in lab.inside(joined.a, "ping", "-c", "1", "-W", "1", "-q", forwarders.B, check=False)
+        return ", 0% packet loss" in lab.inside(joined.a, "ping", "-c", "1", "-W", "1", "-q", joined.target, check=False)
 
     wait_for("a ping through the forwarder", answered)
 
 
 def tcp(lab, joined, seconds, back=False):
-    """Gbit/s received of one TCP stream from A to B, or back."""
-    server = lab.start_inside(joined.b, "iperf3", "-s", "-1", "--forceflush")
+    """Gbit/s received of one TCP stream from a to b, or back."""
+    return stream(lab, joined.a, joined.b, (joined.target, forwarders.IPERF), seconds, back)
+
+
+def stream(lab, client, server, target, seconds, back=False):
+    """Gbit/s received of one TCP stream from a client's namespace to a server's, which it reaches at `target`, or back."""
+    server = lab.start_inside(server, "iperf3", "-s", "-1", "--forceflush")
     server.wait_until_it_says("Server listening")
-    command = ["iperf3", "-c", forwarders.B, "-C", "cubic", "-t", str(seconds), "-J"] + (["-R"] if back else [])
+    address, port = target
+    command = ["iperf3", "-c", address, "-p", str(port), "-C", "cubic", "-t", str(seconds), "-J"] + (["-R"] if back else [])
     # iperf3 tells its errors in the JSON: a failed run still must be read.
-    said = lab.inside(joined.a, *command, check=False, timeout=seconds + 30)
+    said = lab.inside(client, *command, check=False, timeout=seconds + 30)
     try:
         result = json.loads(said)
         if "error" in result:
@@ -80,7 +99,7 @@ def frames(lab, joined, seconds, blast):
 
 def rtt(lab, joined):
     """Microseconds of the average round trip."""
-    said = lab.inside(joined.a, "ping", "-i", PING_INTERVAL, "-c", str(PINGS), "-q", forwarders.B, check=False)
+    said = lab.inside(joined.a, "ping", "-i", PING_INTERVAL, "-c", str(PINGS), "-q", joined.target, check=False)
     answers = re.search(r"(\d+) received", said)
     average = re.search(r"= [\d.]+/([\d.]+)/", said)
     if answers is None or average is None:
@@ -100,6 +119,54 @@ def measure(row, programs, seconds):
             values["tcp-back"] = tcp(lab, joined, seconds, back=True)
         values["frames"] = frames(lab, joined, seconds, programs.blast)
         values["rtt"] = rtt(lab, joined)
+        if joined.forwarder is not None:
+            joined.forwarder.check()
+        return values
+
+
+def nginx(lab, joined):
+    """A web server in b, at the target."""
+    config = lab.path("nginx.conf")
+    with open(config, "w", encoding="ascii") as file:
+        file.write(NGINX.format(directory=lab.directory, address=joined.target))
+    server = lab.start_inside(joined.b, "nginx", "-c", config)
+
+    def answers():
+        server.check()
+        return os.path.exists(lab.path("nginx.pid"))
+
+    wait_for("nginx", answers)
+
+
+def requests(lab, joined, seconds, *headers):
+    """Requests a second that a's clients get answered."""
+    command = ["wrk", "-t", "2", "-c", str(CLIENTS), "-d", f"{seconds}s", *headers, f"http://{joined.target}/"]
+    said = lab.inside(joined.a, *command, timeout=seconds + 30)
+    rate, count = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"(\d+) requests in", said)
+    if rate is None or count is None or int(count.group(1)) == 0:
+        raise LabError(f"wrk gave no result: {said.strip()[-300:]}")
+    failed = re.search(r"Socket errors: connect (\d+), read \d+, write \d+, timeout (\d+)", said)
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    errors = sum(int(number) for found in (failed, wrong) if found for number in found.groups())
+    if errors > int(count.group(1)) * WRK_ERRORS:
+        raise LabError(f"wrk had {errors} errors: {said.strip()[-300:]}")
+    return float(rate.group(1))
+
+
+def measure_nat(row, programs, seconds):
+    """The same, for a way out through NAT."""
+    with Lab() as lab:
+        joined = row.join(lab, programs)
+        reach(lab, joined)
+        values = {
+            "nat-out": tcp(lab, joined, seconds),
+            "nat-in": tcp(lab, joined, seconds, back=True),
+            "nat-published": stream(lab, joined.b, joined.a, joined.published, seconds),
+            "rtt": rtt(lab, joined),
+        }
+        nginx(lab, joined)
+        values["requests"] = requests(lab, joined, seconds)
+        values["connections"] = requests(lab, joined, seconds, "-H", "Connection: close")
         if joined.forwarder is not None:
             joined.forwarder.check()
         return values

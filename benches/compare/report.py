@@ -8,6 +8,11 @@ MEASURES = {
     "tcp": ("TCP, one stream", "Gbit/s", ".1f"),
     "tcp-back": ("TCP, one stream, back", "Gbit/s", ".1f"),
     "frames": ("60-byte frames received", "Mframe/s", ".3f"),
+    "nat-out": ("TCP out, one stream", "Gbit/s", ".1f"),
+    "nat-in": ("TCP in, one stream", "Gbit/s", ".1f"),
+    "nat-published": ("TCP to a published port", "Gbit/s", ".1f"),
+    "connections": ("new connections", "1/s", ".0f"),
+    "requests": ("keep-alive requests", "1/s", ".0f"),
     "rtt": ("round trip", "us", ".1f"),
     "idle-cpu": ("CPU over 10 s, 64 ports", "% of a core", ".3f"),
     "idle-rss": ("resident, 64 ports", "MB", ".1f"),
@@ -15,7 +20,7 @@ MEASURES = {
 }
 LESS_IS_BETTER = {"rtt", "idle-cpu", "idle-rss", "attach"}
 
-FLOOR, BRIDGE, OVS = "bare relay", "kernel bridge", "Open vSwitch"
+FLOOR, BRIDGE, OVS, KERNEL = "bare relay", "kernel bridge", "Open vSwitch", "kernel NAT"
 
 # (row, measure): {against: bar}: ratios at least (or at most, where less is better) this.
 RATIO_BARS = {
@@ -26,6 +31,12 @@ RATIO_BARS = {
     ("tap-tap", "rtt"): {FLOOR: 1.25},
     ("veth-veth", "rtt"): {FLOOR: 1.25},
     ("tap-veth", "rtt"): {FLOOR: 1.25},
+    ("nat", "nat-out"): {FLOOR: 0.93, KERNEL: 0.80},
+    ("nat", "nat-in"): {FLOOR: 0.93, KERNEL: 0.60},
+    ("nat", "nat-published"): {FLOOR: 0.93},
+    ("nat", "connections"): {KERNEL: 1.1},
+    ("nat", "requests"): {KERNEL: 0.75},
+    ("nat", "rtt"): {KERNEL: 2.5},
 }
 
 # Absolute bars, at most. "No CPU use" is read as under a thousandth of a core.
@@ -33,17 +44,15 @@ VALUE_BARS = {"idle-cpu": 0.1, "idle-rss": 32.0, "attach": 25.0}
 
 RESAMPLES = 2000  # For the interval of a ratio of medians
 
-OURS = ("tap-tap", "veth-veth", "tap-veth")
+LAYER_2 = {BRIDGE: "bridge", OVS: "ovs"}
+# Our rows, and besides the bare relay what they are compared with: {column: row}.
+OURS = {"tap-tap": LAYER_2, "veth-veth": LAYER_2, "tap-veth": LAYER_2, "nat": {KERNEL: "nat-kernel"}}
 
 
 def against(row, rows):
     """Which rows a row is compared with: {column: row}."""
-    others = {}
-    if rows[row].floor:
-        others[FLOOR] = rows[row].floor
-    if row in OURS:
-        others |= {BRIDGE: "bridge", OVS: "ovs"}
-    return others
+    floor = {FLOOR: rows[row].floor} if rows[row].floor else {}
+    return floor | OURS.get(row, {})
 
 
 def theirs_of(results, measure, other):
@@ -74,14 +83,14 @@ def spread(values, measure):
     return f"{statistics.median(values):{form}} {unit}", f"{min(values):{form}}-{max(values):{form}}"
 
 
-def line(results, rows, row, measure):
+def line(results, rows, row, measure, columns):
     """One line of the table, as cells."""
     values = results[row][measure]
     cells = [rows[row].text, MEASURES[measure][0], *spread(values, measure)]
     bars, verdicts = RATIO_BARS.get((row, measure), {}), []
     others = against(row, rows)
     sign = "<=" if measure in LESS_IS_BETTER else ">="
-    for column in (FLOOR, BRIDGE, OVS):
+    for column in columns:
         theirs = theirs_of(results, measure, others[column]) if column in others else None
         bar = bars.get(column)
         if not theirs:
@@ -105,24 +114,25 @@ def verdict(verdicts):
     return ""
 
 
-def idle_lines(values):
+def idle_lines(values, columns):
     for measure, each in values.items():
         bar = VALUE_BARS[measure]
         name, unit, _ = MEASURES[measure]
         cells = ["vswitch, idle" if measure != "attach" else "vswitch, a namespace", name, *spread(each, measure)]
-        yield [*cells, "", "", "", f"{judge(statistics.median(each), bar, measure)} (<= {bar:g} {unit})"]
+        yield [*cells, *("" for _ in columns), f"{judge(statistics.median(each), bar, measure)} (<= {bar:g} {unit})"]
 
 
 def table(results, rows, idle, errors):
     """The whole table in Markdown. `results`: {row: {measure: [values]}}; `errors`: {row: text}."""
-    header = ["forwarder", "measure", "median", "min-max", f"/ {FLOOR}", f"/ {BRIDGE}", f"/ {OVS}", "bars"]
+    columns = [FLOOR, *next((OURS[row] for row in rows if row in OURS), LAYER_2)]
+    header = ["forwarder", "measure", "median", "min-max", *(f"/ {column}" for column in columns), "bars"]
     lines = [header, ["---"] * len(header)]
-    for measure in ("tcp", "tcp-back", "frames", "rtt"):
+    for measure in MEASURES:
         for row in rows:
             if results.get(row, {}).get(measure):
-                lines.append(line(results, rows, row, measure))
-    lines.extend(idle_lines(idle))
+                lines.append(line(results, rows, row, measure, columns))
+    lines.extend(idle_lines(idle, columns))
     for row, text in errors.items():
         name = rows[row].text if row in rows else row
-        lines.append([name, "error", " ".join(text.split()).replace("|", "/"), "", "", "", "", "FAIL"])
+        lines.append([name, "error", " ".join(text.split()).replace("|", "/"), "", *("" for _ in columns), "FAIL"])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
