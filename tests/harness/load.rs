@@ -5,7 +5,12 @@ use std::time::Duration;
 use vswitch_io::datapath::{Datapath, Inhaled};
 use vswitch_io::port::{MemoryPort, Port};
 use vswitch_nat::checksum;
+use vswitch_nat::flow::protocol;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
+use vswitch_nat::nat::NatConfig;
+use vswitch_nat::packet::tcp;
+use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::wan::WanConfig;
 use vswitch_switch::storm::StormLimits;
 use vswitch_switch::{FdbLimits, Mac, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac};
 
@@ -16,6 +21,13 @@ const BREATH: Duration = Duration::from_micros(1);
 const GATEWAY: u32 = 1;
 const SENDER: u32 = 2;
 const RECEIVER: u32 = 3;
+const MTU: u16 = 1_500;
+/// Our address on the uplink, the router's there, and a host beyond it.
+const EXTERNAL: [u8; 4] = [198, 51, 100, 2];
+const ROUTER: [u8; 4] = [198, 51, 100, 1];
+const REMOTE: [u8; 4] = [203, 0, 113, 9];
+/// The sender's port, which the NAT keeps, and the remote's.
+const PORTS: [u16; 2] = [5_000, 443];
 
 /// A datapath and what is sent through it, over and over.
 #[derive(Debug)]
@@ -32,13 +44,73 @@ pub struct Load {
     now: Time,
 }
 
+/// Which way a load goes through the NAT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Out,
+    In,
+}
+
+fn inside(number: u32) -> [u8; 4] {
+    (0x0a58_0000 | number).to_be_bytes()
+}
+
 fn station(number: u32) -> UnicastMac {
-    UnicastMac::for_ipv4((0x0a58_0000 | number).to_be_bytes())
+    UnicastMac::for_ipv4(inside(number))
 }
 
 /// A virtio_net_hdr of zeroes and a frame.
 fn frame(dst: Mac, ethertype: [u8; 2], packet: &[u8]) -> Vec<u8> {
     [&[0; 10][..], &dst.0, &station(SENDER).mac().0, &ethertype, packet].concat()
+}
+
+/// The same, on the uplink's link or towards it.
+fn routed(way: Way, packet: &[u8]) -> Vec<u8> {
+    match way {
+        Way::Out => frame(station(GATEWAY).mac(), [8, 0], packet),
+        Way::In => {
+            let (own, router) = (UnicastMac::for_ipv4(EXTERNAL).mac(), UnicastMac::for_ipv4(ROUTER).mac());
+            [&[0; 10][..], &own.0, &router.0, &[8, 0], packet].concat()
+        }
+    }
+}
+
+fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header =
+        [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, protocol, 0, 0, src[0], src[1], src[2], src[3], dst[0], dst[1], dst[2], dst[3]];
+    header[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    let sum = checksum::checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&header[..], payload].concat()
+}
+
+/// A packet of the flow through the NAT, as it comes to us: `layer4` has its two ports, to be set, and its checksum at `checksum`.
+fn of_flow(way: Way, number: u8, mut layer4: Vec<u8>, checksum: usize) -> Vec<u8> {
+    let [own, remote] = PORTS;
+    let (src, dst, ports) = match way {
+        Way::Out => (inside(SENDER), REMOTE, [own, remote]),
+        Way::In => (REMOTE, EXTERNAL, [remote, own]),
+    };
+    for (place, port) in layer4.chunks_exact_mut(2).zip(ports) {
+        place.copy_from_slice(&port.to_be_bytes());
+    }
+    let pseudo = checksum::pseudo_v4(src, dst, number, layer4.len() as u16);
+    let sum = !checksum::add(pseudo, checksum::sum(&layer4));
+    layer4[checksum..checksum + 2].copy_from_slice(&checksum::non_zero(sum).to_be_bytes());
+    routed(way, &ipv4(src, dst, number, &layer4))
+}
+
+/// UDP, 64 octets.
+fn udp(way: Way) -> Vec<u8> {
+    of_flow(way, protocol::UDP, [&[0, 0, 0, 0, 0, 30, 0, 0][..], &[7; 22]].concat(), 6)
+}
+
+/// TCP; the first octet of either side has the number 2.
+fn tcp(way: Way, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let seq = if flags & tcp::SYN == 0 { 2 } else { 1 };
+    let ack = if flags & tcp::ACK == 0 { 0 } else { 2 };
+    let header = [0, 0, 0, 0, 0, 0, 0, seq, 0, 0, 0, ack, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
+    of_flow(way, protocol::TCP, [&header[..], payload].concat(), 16)
 }
 
 impl Load {
@@ -47,10 +119,14 @@ impl Load {
     pub fn all() -> Vec<Self> {
         vec![
             Self::unicast("unicast, 64 octets", ALL_OFFLOADS, frame(station(RECEIVER).mac(), [0x88, 0xb6], &[7; 50]), 64, 1),
-            Self::unicast("unicast, GSO of 64 KB", ALL_OFFLOADS, gso(), 16, 1),
-            Self::unicast("unicast, GSO of 64 KB cut into 46", 0, gso(), 16, 46),
+            Self::unicast("unicast, GSO of 64 KB", ALL_OFFLOADS, gso(inside_gso()), 16, 1),
+            Self::unicast("unicast, GSO of 64 KB cut into 46", 0, gso(inside_gso()), 16, 46),
             Self::ping(),
             Self::flood("flood to 1,100 ports", 1_100),
+            Self::through_nat("NAT out, UDP, 64 octets", Way::Out, udp(Way::Out), 64),
+            Self::through_nat("NAT in, UDP, 64 octets", Way::In, udp(Way::In), 64),
+            Self::through_nat("NAT out, TCP, GSO of 64 KB", Way::Out, gso(tcp(Way::Out, tcp::ACK, &GSO_PAYLOAD)), 16),
+            Self::through_nat("NAT in, TCP, GSO of 64 KB", Way::In, gso(tcp(Way::In, tcp::ACK, &GSO_PAYLOAD)), 16),
         ]
     }
 
@@ -68,20 +144,56 @@ impl Load {
 
     /// Echo requests to the gateway.
     fn ping() -> Self {
-        let mut ip = [0x45, 0, 0, 84, 0, 1, 0x40, 0, 64, 1, 0, 0, 10, 88, 0, 2, 10, 88, 0, 1];
         let mut icmp = [0; 64];
         icmp[0] = 8;
-        let (ip_sum, icmp_sum) = (checksum::checksum(&ip), checksum::checksum(&icmp));
-        ip[10..12].copy_from_slice(&ip_sum.to_be_bytes());
-        icmp[2..4].copy_from_slice(&icmp_sum.to_be_bytes());
-        let mut load = Self::with_ports(
-            "ping to the gateway",
-            ALL_OFFLOADS,
-            0,
-            frame(station(GATEWAY).mac(), [8, 0], &[&ip[..], &icmp].concat()),
-            64,
-        );
+        let sum = checksum::checksum(&icmp);
+        icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+        let packet = ipv4(inside(SENDER), inside(GATEWAY), protocol::ICMP, &icmp);
+        let mut load = Self::with_ports("ping to the gateway", ALL_OFFLOADS, 0, routed(Way::Out, &packet), 64);
         load.copies = 64;
+        load
+    }
+
+    /// Packets of a UDP flow and a TCP connection that are established, through gateway and NAT.
+    fn through_nat(name: &'static str, way: Way, frame: Vec<u8>, frames: usize) -> Self {
+        let mut load = Self::with_ports(name, ALL_OFFLOADS, 0, frame, frames);
+        load.copies = frames as u64;
+        let wan = WanConfig {
+            mac: UnicastMac::for_ipv4(EXTERNAL),
+            mtu: MTU,
+            v4: vec![(EXTERNAL.into(), 24)],
+            v6: Vec::new(),
+            gateway_v4: Some(ROUTER.into()),
+            gateway_v6: None,
+        };
+        let container = load.from;
+        let v4 = Some(inside(SENDER).into());
+        let station = Station { mac: station(SENDER), v4, v6: None, mtu: MTU, limits: Limits::default() };
+        if let Some(gateway) = &mut load.datapath.gateway {
+            gateway.set_uplink(NatConfig { sessions_v6: 16, ..NatConfig::default() }, wan, load.now);
+            gateway.stations.set(container.get(), station);
+        }
+        assert!(load.datapath.set_uplink(Some(Port::Memory(MemoryPort::new(ALL_OFFLOADS, false))), MTU).is_none());
+        // The router says who it is when it is asked, and both announcements of our address are made.
+        let (own, router) = (UnicastMac::for_ipv4(EXTERNAL).mac().0, UnicastMac::for_ipv4(ROUTER).mac().0);
+        let answer = [&router[..], &ROUTER, &own, &EXTERNAL].concat();
+        let arp = [&[0; 10][..], &own, &router, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &answer].concat();
+        for (from, octets) in [
+            (container, udp(Way::Out)),
+            (PortId::UPLINK, arp),
+            (PortId::UPLINK, udp(Way::In)),
+            (container, tcp(Way::Out, tcp::SYN, &[])),
+            (PortId::UPLINK, tcp(Way::In, tcp::SYN | tcp::ACK, &[])),
+            (container, tcp(Way::Out, tcp::ACK, &[])),
+        ] {
+            assert!(load.datapath.memory(from).is_some_and(|port| port.feed_copy(&octets)));
+            while load.breath(from) != Inhaled::Idle {}
+            load.wait(Duration::from_secs(1));
+        }
+        load.from = match way {
+            Way::Out => container,
+            Way::In => PortId::UPLINK,
+        };
         load
     }
 
@@ -114,6 +226,7 @@ impl Load {
         self.now = self.now.after(BREATH);
         self.datapath.begin(self.now);
         let end = self.datapath.inhale(from, self.now);
+        self.datapath.drain_gateway(self.now);
         self.datapath.exhale();
         end
     }
@@ -135,24 +248,30 @@ impl Load {
         self.now = self.now.after(span);
     }
 
-    /// Frames sent so far.
+    /// Frames sent so far, to ports and to the uplink.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        self.datapath.accounts().tx
+        let accounts = self.datapath.accounts();
+        accounts.tx + accounts.to_uplink
     }
 }
 
-/// IPv4 TCP, 65,535 octets, checksum partial, to be cut at 1,448 octets of payload.
-fn gso() -> Vec<u8> {
-    let mut vnet = [0u8; 10];
-    (vnet[0], vnet[1]) = (1, 1);
+/// What makes an IPv4 TCP packet 65,535 octets long.
+const GSO_PAYLOAD: [u8; 65_495] = [9; 65_495];
+
+/// Between stations inside.
+fn inside_gso() -> Vec<u8> {
+    let mut header = [0; 20];
+    (header[12], header[13]) = (0x50, 0x18);
+    let packet = ipv4(inside(SENDER), inside(RECEIVER), protocol::TCP, &[&header[..], &GSO_PAYLOAD].concat());
+    frame(station(RECEIVER).mac(), [8, 0], &packet)
+}
+
+/// The same frame, its checksum partial, to be cut at 1,448 octets of payload.
+fn gso(mut octets: Vec<u8>) -> Vec<u8> {
+    (octets[0], octets[1]) = (1, 1);
     for (at, value) in [(2, 54u16), (4, 1_448), (6, 34), (8, 16)] {
-        vnet[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+        octets[at..at + 2].copy_from_slice(&value.to_ne_bytes());
     }
-    let mut packet = vec![9; 65_535];
-    packet[..20].copy_from_slice(&[0x45, 0, 0xff, 0xff, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 88, 0, 2, 10, 88, 0, 3]);
-    packet[20..40].copy_from_slice(&[0x10, 0, 0x20, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
-    let mut octets = frame(station(RECEIVER).mac(), [8, 0], &packet);
-    octets[..10].copy_from_slice(&vnet);
     octets
 }
