@@ -1,6 +1,8 @@
 //! A switch for one test: a run directory of its own, the command line run as a user would, and its end however the test ends.
 #![allow(dead_code, unused_imports)] // each test file uses its part
 
+pub mod outside;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
