@@ -160,6 +160,10 @@ impl Nat {
                 return Err(DropReason::PublishFrom);
             }
             let backend = table.forwards.choose(rule, tuple).ok_or(DropReason::Unsolicited)?;
+            // N66: a session to a container that is not there, or has another address now, would keep its client from the next one.
+            if stations.way(backend.0.address).is_none_or(|way| way.owner != backend.0.owner) {
+                return Err(DropReason::NoNeighbour);
+            }
             return self.plan_published(stations, tuple, phase, id, backend, now);
         }
         let external = tuple.destination();
