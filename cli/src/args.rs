@@ -2,12 +2,16 @@
 use crate::api::types::Kind;
 use crate::errors::ValueProblem;
 use crate::settings::{AGEING, TABLE_LIMIT};
+mod outside;
+
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
+
+pub use outside::{Flows, Flush, PacketUplink, Uplink, UplinkSet};
 
 /// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
 const HELP: &str = "\
@@ -293,62 +297,6 @@ pub enum Fdb {
     },
     /// Forget what was learned, of one container or of all
     Flush { name: Option<String> },
-}
-
-#[derive(Subcommand)]
-pub enum Uplink {
-    /// Set it
-    Set {
-        #[command(subcommand)]
-        kind: UplinkSet,
-    },
-}
-
-#[derive(Subcommand)]
-pub enum UplinkSet {
-    /// None: containers reach each other only
-    None,
-    /// An interface on which vswitch has its own hardware and IP addresses, past the host's firewall
-    Packet(PacketUplink),
-}
-
-#[derive(Group)]
-pub struct PacketUplink {
-    /// The interface
-    pub iface: String,
-    /// An address of its network that is to be vswitch's own, IPv4 or IPv6
-    #[arg(long, value_name = "A/LEN")]
-    pub ip: Vec<String>,
-    /// Its router, one of each family
-    #[arg(long, value_name = "A")]
-    pub gateway: Vec<IpAddr>,
-    /// Hardware address there [default: 02:58 and the IP address]
-    #[arg(long)]
-    pub mac: Option<UnicastMac>,
-}
-
-#[derive(Group)]
-pub struct Flows {
-    /// Only this container's
-    pub name: Option<String>,
-    /// Only of this protocol: tcp, udp, icmp, icmpv6
-    #[arg(long, value_name = "PROTO")]
-    pub protocol: Option<String>,
-    /// Only with this port at either end
-    #[arg(long)]
-    pub port: Option<u16>,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Subcommand)]
-pub enum Flush {
-    /// A container's sessions, at once
-    Flows {
-        /// A container
-        name: String,
-    },
 }
 
 #[derive(Group)]

@@ -257,7 +257,7 @@ impl Load {
 }
 
 /// What makes an IPv4 TCP packet 65,535 octets long.
-const GSO_PAYLOAD: [u8; 65_495] = [9; 65_495];
+static GSO_PAYLOAD: [u8; 65_495] = [9; 65_495];
 
 /// Between stations inside.
 fn inside_gso() -> Vec<u8> {

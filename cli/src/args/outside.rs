@@ -1,0 +1,60 @@
+//! Arguments of the commands about the outside: the uplink and the NAT.
+use super::{Group, Subcommand};
+use std::net::IpAddr;
+use vswitch_switch::UnicastMac;
+
+#[derive(Subcommand)]
+pub enum Uplink {
+    /// Set it
+    Set {
+        #[command(subcommand)]
+        kind: UplinkSet,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum UplinkSet {
+    /// None: containers reach each other only
+    None,
+    /// An interface on which vswitch has its own hardware and IP addresses, past the host's firewall
+    Packet(PacketUplink),
+}
+
+#[derive(Group)]
+pub struct PacketUplink {
+    /// The interface
+    pub iface: String,
+    /// An address of its network that is to be vswitch's own, IPv4 or IPv6
+    #[arg(long, value_name = "A/LEN")]
+    pub ip: Vec<String>,
+    /// Its router, one of each family
+    #[arg(long, value_name = "A")]
+    pub gateway: Vec<IpAddr>,
+    /// Hardware address there [default: 02:58 and the IP address]
+    #[arg(long)]
+    pub mac: Option<UnicastMac>,
+}
+
+#[derive(Group)]
+pub struct Flows {
+    /// Only this container's
+    pub name: Option<String>,
+    /// Only of this protocol: tcp, udp, icmp, icmpv6
+    #[arg(long, value_name = "PROTO")]
+    pub protocol: Option<String>,
+    /// Only with this port at either end
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Flush {
+    /// A container's sessions, at once
+    Flows {
+        /// A container
+        name: String,
+    },
+}
