@@ -176,6 +176,7 @@ impl World {
         assert!(!self.reaches_far());
         assert!(self.down_drops() > before, "each frame has its fate");
         let (spent, since) = (worker_seconds(), Instant::now());
+        assert!(spent > 0.0, "the worker is found");
         thread::sleep(Duration::from_secs(2));
         let spent = worker_seconds() - spent;
         assert!(spent < 0.3, "{spent} s of {:?}", since.elapsed());

@@ -223,6 +223,7 @@ mod tests {
         assert!(matches!(verify(null.as_fd()), Err(NotOurSocket::Family)));
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(matches!(verify(udp.as_fd()), Err(NotOurSocket::Family)));
+        assert!(matches!(verify_uplink(udp.as_fd()), Err(NotOurSocket::Family)));
         assert!(!is_packet_socket(udp.as_fd()));
         assert!(statistics(&udp).is_err());
         assert!(bind(&udp, 1).is_err());
