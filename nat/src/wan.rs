@@ -10,6 +10,7 @@
 //!
 //! exception: RFC 4861 6.3.4. Router advertisements are heard only where no IPv6 gateway was given, and only for a default router: addresses are
 //! set by hand.
+pub mod dhcp;
 mod ndp;
 pub mod neighbor;
 
