@@ -196,6 +196,7 @@ mod tests {
             iface: "eth0".into(),
             mac: "02:58:c6:33:64:02".into(),
             mtu: 1_500,
+            dhcp: false,
             addresses: vec!["198.51.100.2/24".into()],
             gateways: vec!["198.51.100.1".parse().unwrap()],
         };

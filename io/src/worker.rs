@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
 use vswitch_switch::fdb::{FdbError, FdbRow};
 use vswitch_switch::switch::PortError;
@@ -85,6 +86,8 @@ pub enum WorkerEvent {
     MirrorEnded(Ticket, Captured),
     /// See [`SwitchEvent`].
     Switch(SwitchEvent),
+    /// See [`DhcpNews`].
+    Dhcp(DhcpNews),
 }
 
 /// Names something that ends later than the call that asked for it.
@@ -332,6 +335,9 @@ impl Worker {
     /// Lets go on what waited in the gateway, and ends what is idle. Says whether there is more to do.
     fn tend_gateway(&mut self, now: Time) -> bool {
         let mut more = self.datapath.drain_gateway(now);
+        if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::dhcp_news) {
+            self.teller.tell(WorkerEvent::Dhcp(news));
+        }
         if now.since(self.nat_ticked) >= NAT_TICK
             && let Some(gateway) = &mut self.datapath.gateway
         {

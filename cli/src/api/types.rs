@@ -303,6 +303,9 @@ pub struct UplinkOrder {
     /// Ours there.
     pub mac: String,
     pub mtu: u16,
+    /// Whether the IPv4 address is DHCP's.
+    #[serde(default)]
+    pub dhcp: bool,
     /// Ours there, as A/LEN.
     pub addresses: Vec<String>,
     /// One of each family at the most.

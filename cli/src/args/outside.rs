@@ -27,6 +27,9 @@ pub struct PacketUplink {
     /// An address of its network that is to be vswitch's own, IPv4 or IPv6
     #[arg(long, value_name = "A/LEN")]
     pub ip: Vec<String>,
+    /// Ask the network's DHCP server for the IPv4 address and router
+    #[arg(long)]
+    pub dhcp: bool,
     /// Its router, one of each family
     #[arg(long, value_name = "A")]
     pub gateway: Vec<IpAddr>,

@@ -7,14 +7,19 @@ use crate::print;
 use crate::publish::parse_net;
 use anyhow::{Context, Result, bail};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 use vswitch_io::link::{IfName, Netlink};
 use vswitch_io::sys::packet;
-use vswitch_switch::UnicastMac;
+use vswitch_switch::{Mac, UnicastMac};
 
 /// Where the kernel tells of interfaces.
 const INTERFACES: &str = "/sys/class/net";
 /// IFF_UP (linux/if.h).
 const IFF_UP: u32 = 1;
+/// How long a DHCP server may take before we go on without it.
+const DHCP_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
 /// ARPHRD_ETHER (linux/if_arp.h).
 const ETHERNET: &str = "1";
 
@@ -33,16 +38,18 @@ fn show(json: bool) -> Result<()> {
     }
     match uplink {
         None => print::out("none\n"),
-        Some(UplinkOrder { iface, mac, mtu, addresses, gateways }) => {
+        Some(UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp }) => {
+            let from = if dhcp { "by DHCP " } else { "" };
+            let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };
             let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
             let gateways = if gateways.is_empty() { "none".into() } else { gateways.join(", ") };
-            print::out(&format!("packet {iface}, {}, gateway {gateways}, mac {mac}, mtu {mtu}\n", addresses.join(", ")))
+            print::out(&format!("packet {iface}, {from}{addresses}, gateway {gateways}, mac {mac}, mtu {mtu}\n"))
         }
     }
 }
 
 fn set(args: &crate::args::PacketUplink) -> Result<()> {
-    if args.ip.is_empty() {
+    if args.ip.is_empty() && !args.dhcp {
         bail!(PublishProblem::NoAddress);
     }
     let addresses = args
@@ -53,14 +60,24 @@ fn set(args: &crate::args::PacketUplink) -> Result<()> {
             Ok(_) | Err(_) => Err(PublishProblem::UplinkAddress { text: text.clone() }),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let mac = args.mac.unwrap_or_else(|| own_mac(&addresses));
-    let order = plug(UplinkOrder {
+    let mac = args.mac.unwrap_or_else(|| own_mac(&addresses, &args.iface));
+    let mut order = plug(UplinkOrder {
         iface: args.iface.clone(),
         mac: mac.to_string(),
         mtu: 0,
+        dhcp: args.dhcp,
         addresses: addresses.iter().map(|(_, text)| text.clone()).collect(),
         gateways: args.gateway.clone(),
     })?;
+    let until = Instant::now() + DHCP_PATIENCE;
+    while order.dhcp && !order.addresses.iter().any(|address| !address.contains(':')) {
+        if Instant::now() > until {
+            print::note("no DHCP server has answered yet; it is asked on, \"vswitch uplink\" shows what comes of it");
+            break;
+        }
+        std::thread::sleep(LOOK);
+        order = Client::connect()?.ask::<Option<UplinkOrder>>(Verb::Uplink, &[])?.unwrap_or(order);
+    }
     print::out(&format!("uplink {}, mac {mac}, mtu {}\n", order.describe(), order.mtu))?;
     print::note("the host's firewall does not see this uplink: only published ports and replies come in");
     Ok(())
@@ -125,15 +142,20 @@ fn ethernet() -> Vec<String> {
     names
 }
 
-/// Locally administered, and the same whenever the address is.
-fn own_mac(addresses: &[(std::net::IpAddr, String)]) -> UnicastMac {
+/// Locally administered, and the same whenever the address is, or where there is none to choose by, the interface.
+fn own_mac(addresses: &[(std::net::IpAddr, String)], iface: &str) -> UnicastMac {
     let octets = match addresses.first().map(|(address, _)| *address) {
         Some(std::net::IpAddr::V4(address)) => address.octets(),
         Some(std::net::IpAddr::V6(address)) => {
             let [.., a, b, c, d] = address.octets();
             [a, b, c, d]
         }
-        None => [0; 4],
+        None => {
+            let of_iface = std::fs::read_to_string(format!("/sys/class/net/{iface}/address")).unwrap_or_default();
+            let mac: Mac = of_iface.trim().parse().unwrap_or(Mac::ZERO);
+            let [.., a, b, c, d] = mac.0;
+            [a, b, c, d]
+        }
     };
     UnicastMac::for_ipv4(octets)
 }

@@ -440,6 +440,7 @@ impl Daemon {
                 WorkerEvent::Closed(ticket) => self.closed(ticket),
                 WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
                 WorkerEvent::Switch(event) => self.switch_event(event),
+                WorkerEvent::Dhcp(news) => self.dhcp_news(news),
             }
         }
     }

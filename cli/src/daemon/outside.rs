@@ -17,6 +17,7 @@ use vswitch_io::link::IfName;
 use vswitch_io::port::Port;
 use vswitch_nat::flow::Address;
 use vswitch_nat::forward::{Backend, ForwardError, Rule, RuleId};
+use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::nat::NatConfig;
 use vswitch_nat::station::{Limits, Station};
 use vswitch_nat::wan::WanConfig;
@@ -82,7 +83,9 @@ impl UplinkOrder {
 
     /// In one line, for `show`.
     pub fn describe(&self) -> String {
-        format!("packet {} ({})", self.iface, self.addresses.join(", "))
+        let asked = if self.dhcp { "dhcp " } else { "" };
+        let addresses = if self.addresses.is_empty() { "no address yet".into() } else { self.addresses.join(", ") };
+        format!("packet {} ({asked}{addresses})", self.iface)
     }
 }
 
@@ -118,7 +121,8 @@ impl Daemon {
 
     pub(super) fn plug_uplink(&mut self, order: UplinkOrder, port: Port) -> Result<()> {
         let wan = order.wan()?;
-        if wan.v4.is_empty() && wan.v6.is_empty() {
+        let dhcp = order.dhcp;
+        if wan.v4.is_empty() && wan.v6.is_empty() && !dhcp {
             bail!(PublishProblem::NoAddress);
         }
         let inside = self.registry.network.gateway();
@@ -138,7 +142,10 @@ impl Daemon {
             bail!(PublishProblem::Gateway { gateway: *gateway });
         }
         let mtu = order.mtu;
-        self.worker.gateway(move |gateway, now| gateway.set_uplink(NatConfig::default(), wan, now))?;
+        self.worker.gateway(move |gateway, now| {
+            gateway.set_uplink(NatConfig::default(), wan, now);
+            if dhcp { gateway.start_dhcp() } else { gateway.stop_dhcp() }
+        })?;
         self.worker.set_uplink(Some((port, mtu)))?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
         tracing::info!("uplink {}", order.describe());
         self.outside.uplink = Some(order);
@@ -146,6 +153,27 @@ impl Daemon {
             self.enforce(id)?;
         }
         Ok(())
+    }
+
+    /// The uplink's address came or went.
+    pub(super) fn dhcp_news(&mut self, news: DhcpNews) {
+        let Some(order) = &mut self.outside.uplink else { return };
+        order.addresses.retain(|address| address.contains(':'));
+        order.gateways.retain(IpAddr::is_ipv6);
+        match news {
+            DhcpNews::Leased(lease) => {
+                order.addresses.insert(0, format!("{}/{}", lease.address, lease.prefix));
+                order.gateways.extend(lease.gateway.map(IpAddr::V4));
+                tracing::info!("uplink {}, for {} s", order.describe(), lease.seconds);
+            }
+            DhcpNews::Lost => tracing::warn!("uplink {}: its DHCP lease is lost, asking for another", order.iface),
+            DhcpNews::Inside(lease) => tracing::warn!(
+                "uplink {}: DHCP gives {}, which is in the containers' network: \"vswitch up --subnet\" with another",
+                order.iface,
+                lease.address
+            ),
+        }
+        self.saver.mark();
     }
 
     /// Takes the uplink away; what is published stays for the next one.

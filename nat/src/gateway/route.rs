@@ -20,15 +20,21 @@ use crate::icmp_error::{IcmpError, Limiter, deserves_error, write_error};
 use crate::nat::{Family, Nat, NatConfig};
 use crate::packet::Packet;
 use crate::ports::Random;
+use crate::wan::dhcp::is_for_dhcp;
 use crate::wan::{Linked, Received, Resolved, Wan, WanConfig, WanOutput};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FramePool, Head, PortId, Time};
 
 mod control;
+mod dhcp;
 mod output;
+
+use dhcp::Dhcp;
+pub use dhcp::DhcpNews;
 
 /// Packets that wait to be cut at the most.
 const CUTTING: usize = 64;
@@ -50,6 +56,8 @@ pub struct Uplink {
     releasing: VecDeque<Releasing>,
     cutting: VecDeque<(Side, Fragmenter)>,
     limiter: Limiter,
+    /// Asks for our IPv4 address there, if that is to be had by DHCP.
+    dhcp: Option<Box<Dhcp>>,
     /// The next identification of an IPv4 packet that may be cut.
     id: u16,
 }
@@ -128,6 +136,7 @@ impl Uplink {
             releasing: VecDeque::new(),
             cutting: VecDeque::with_capacity(CUTTING),
             limiter: Limiter::new(now),
+            dhcp: None,
             id,
         }
     }
@@ -319,6 +328,13 @@ impl Gateway {
             Ok(_) => return Routed::Consumed(frame),
             Err(reason) => return Routed::Drop(frame, reason),
         };
+        if let Some(dhcp) = &mut uplink.dhcp
+            && is_for_dhcp(frame.bytes())
+        {
+            dhcp.client.receive(frame.bytes(), now);
+            dhcp.due = Time::ZERO;
+            return Routed::Consumed(frame);
+        }
         let frame = match uplink.wan.receive(frame, &head, now) {
             Received::Ip(frame) => frame,
             Received::Reply(frame) => return Routed::Reply(Side::Uplink, frame),

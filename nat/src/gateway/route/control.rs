@@ -25,7 +25,8 @@ impl Gateway {
         let uplink = self.uplink.as_deref()?;
         // What is ready and waits for buffers only.
         let ready = (!uplink.cutting.is_empty() || !uplink.releasing.is_empty()).then_some(Time::ZERO);
-        [ready, uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
+        let dhcp = uplink.dhcp.as_ref().map(|dhcp| dhcp.due);
+        [ready, dhcp, uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
     }
 
     /// Ends what has been idle for too long, `budget` looks of each kind; says whether there may be more.

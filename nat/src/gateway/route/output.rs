@@ -30,6 +30,14 @@ impl Gateway {
             }
             uplink.releasing.pop_front();
         }
+        if let Some(frame) = uplink.poll_dhcp(pool, now) {
+            return Some(Routed::Generated(Side::Uplink, frame));
+        }
+        if let Some(lease) = uplink.take_lease() {
+            self.lease(lease, now);
+            return self.poll_output(pool, now);
+        }
+        let uplink = self.uplink.as_deref_mut()?;
         if let Some(p) = uplink.v4.expire(now) {
             return Some(Routed::Drop(p.into_frame(), DropReason::Fragment));
         }
