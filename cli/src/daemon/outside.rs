@@ -142,11 +142,12 @@ impl Daemon {
             bail!(PublishProblem::Gateway { gateway: *gateway });
         }
         let mtu = order.mtu;
+        // The port first: what the gateway has to say at once would be lost without it.
+        self.worker.set_uplink(Some((port, mtu)))?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
         self.worker.gateway(move |gateway, now| {
             gateway.set_uplink(NatConfig::default(), wan, now);
             if dhcp { gateway.start_dhcp() } else { gateway.stop_dhcp() }
         })?;
-        self.worker.set_uplink(Some((port, mtu)))?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
         tracing::info!("uplink {}", order.describe());
         self.outside.uplink = Some(order);
         for id in self.outside.published.keys().copied().collect::<Vec<_>>() {
