@@ -354,7 +354,7 @@ fn an_hour_later_nothing_is_left_of_a_hundred_thousand_flows() {
 }
 
 #[test]
-#[ignore = "a million flows take a minute in a debug build"]
+#[ignore = "a million flows take half a minute in a debug build"]
 fn an_hour_later_nothing_is_left_of_a_million_flows() {
     an_hour_later(1_000_000);
 }
