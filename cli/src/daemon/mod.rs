@@ -5,6 +5,7 @@
 mod events;
 mod handover;
 mod inspect;
+mod judge;
 mod log;
 pub mod network;
 mod notify;

@@ -125,22 +125,7 @@ impl Daemon {
         if wan.v4.is_empty() && wan.v6.is_empty() && !dhcp {
             bail!(PublishProblem::NoAddress);
         }
-        let inside = self.registry.network.gateway();
-        // N10: what is inside and outside at once could be routed to neither.
-        if let Some((address, _)) =
-            wan.v4.iter().find(|(address, prefix)| inside.is_inside(*address) || inside.address.has_prefix(*address, *prefix))
-        {
-            bail!(PublishProblem::Inside { address: (*address).into(), network: self.registry.network.to_string() });
-        }
-        let on_link = |gateway: IpAddr| match gateway {
-            IpAddr::V4(gateway) => wan.v4.iter().any(|(address, prefix)| gateway.has_prefix(*address, *prefix)),
-            IpAddr::V6(gateway) => {
-                gateway.is_unicast_link_local() || wan.v6.iter().any(|(address, prefix)| gateway.has_prefix(*address, *prefix))
-            }
-        };
-        if let Some(gateway) = order.gateways.iter().find(|gateway| !on_link(**gateway)) {
-            bail!(PublishProblem::Gateway { gateway: *gateway });
-        }
+        super::judge::uplink(&wan, &order.gateways, &self.registry.network)?;
         let mtu = order.mtu;
         // The port first: what the gateway has to say at once would be lost without it.
         self.worker.set_uplink(Some((port, mtu)))?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;

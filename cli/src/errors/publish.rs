@@ -43,6 +43,12 @@ pub enum PublishProblem {
     Inside { address: IpAddr, network: String },
     #[error("--gateway {gateway} is on no link of --ip: give one that is, or the right length")]
     Gateway { gateway: IpAddr },
+    #[error("--gateway {gateway} is --ip itself: give the router's address")]
+    OwnGateway { gateway: IpAddr },
+    #[error("--gateway {gateway} is a second one of its family: give one of each")]
+    SecondGateway { gateway: IpAddr },
+    #[error("{flag} {address} can be no host's on that link: give an address that can")]
+    NotHost { flag: &'static str, address: IpAddr },
     #[error("no --ip: say which address of the uplink's network is to be vswitch's own")]
     NoAddress,
     #[error("there is no interface \"{iface}\": {}", choice(.there))]
@@ -101,6 +107,11 @@ mod tests {
             => "--ip 10.88.0.9 is in the containers' network default (10.88.0.0/20): give the uplink another, or \"vswitch up --subnet\"",
         Gateway { gateway: IpAddr::from([192, 0, 2, 1]) }
             => "--gateway 192.0.2.1 is on no link of --ip: give one that is, or the right length",
+        OwnGateway { gateway: IpAddr::from([192, 0, 2, 1]) } => "--gateway 192.0.2.1 is --ip itself: give the router's address",
+        SecondGateway { gateway: IpAddr::from([192, 0, 2, 1]) }
+            => "--gateway 192.0.2.1 is a second one of its family: give one of each",
+        NotHost { flag: "--ip", address: IpAddr::from([192, 0, 2, 0]) }
+            => "--ip 192.0.2.0 can be no host's on that link: give an address that can",
         NoAddress {} => "no --ip: say which address of the uplink's network is to be vswitch's own",
         NoInterface { iface: "eth9".into(), there: vec!["eth0".into(), "eth1".into()] }
             => "there is no interface \"eth9\": choose of eth0, eth1",
