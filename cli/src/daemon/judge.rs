@@ -71,7 +71,7 @@ mod tests {
     fn who_can_be_a_host() {
         let v4 = |text: &str, length| is_host(text.parse::<Ipv4Addr>().unwrap(), length);
         for (text, length) in
-            [("198.51.100.1", 24), ("198.51.100.0", 23), ("198.51.100.0", 31), ("198.51.100.255", 32), ("1.2.3.4", 0)]
+            [("198.51.100.1", 24), ("198.51.101.0", 23), ("198.51.100.0", 31), ("198.51.100.255", 32), ("1.2.3.4", 0)]
         {
             assert!(v4(text, length), "{text}/{length}");
         }
