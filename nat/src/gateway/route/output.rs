@@ -1,12 +1,21 @@
 //! What waited in the gateway and comes out again, and what is asked on its behalf.
 use super::*;
 
+impl Uplink {
+    /// Without a buffer nothing is cut and nobody asked, so what waits for that would keep its own for ever: the earliest gives way.
+    fn relieve(&mut self) -> Option<Routed> {
+        let cut = self.cutting.pop_front().map(|(_, fragmenter)| fragmenter.into_frame());
+        cut.or_else(|| self.wan.abandon()).map(|frame| Routed::Drop(frame, DropReason::NoBuffer))
+    }
+}
+
 impl Gateway {
     /// What waited here and goes on now, or what is to be asked; `None` when nothing is ready. To be called until then, after each breath.
     #[must_use]
     pub fn poll_output(&mut self, pool: &mut FramePool, now: Time) -> Option<Routed> {
         let uplink = self.uplink.as_deref_mut()?;
-        if let Some((side, fragmenter)) = uplink.cutting.front_mut() {
+        let has_buffer = pool.available() > 0;
+        if let Some((side, fragmenter)) = uplink.cutting.front_mut().filter(|_| has_buffer) {
             let side = *side;
             let mut buffer = pool.take()?;
             if fragmenter.next_into(&mut buffer) {
@@ -44,7 +53,10 @@ impl Gateway {
         if let Some(p) = uplink.v6.expire(now) {
             return Some(Routed::Drop(p.into_frame(), DropReason::Fragment));
         }
-        match uplink.wan.poll(pool, now)? {
+        let Some(output) = uplink.wan.poll(pool, now) else {
+            return if has_buffer { None } else { uplink.relieve() };
+        };
+        match output {
             WanOutput::Send { frame, generated: true } => Some(Routed::Generated(Side::Uplink, frame)),
             WanOutput::Send { frame, generated: false } => {
                 let mtu = usize::from(uplink.wan.config().mtu);
