@@ -31,6 +31,11 @@ fn datapath() {
     replay("datapath", 30, fuzz::datapath::run);
 }
 
+#[test]
+fn nat() {
+    replay("nat", 28, fuzz::nat::run);
+}
+
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
 const LIMITS: [u8; 3] = [7, 20, 15];
 /// VLAN 1, seven addresses, no storm limit, no guard.
@@ -120,6 +125,61 @@ fn write_datapath_seeds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/datapath");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, octets) in datapath_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}
+
+/// The seeds, from the format that `fuzz/nat.rs` reads.
+fn nat_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    // Sixteen buffers, ports that take offloads, 1500 octets; 32 sessions.
+    const SETUP: [u8; 3] = [15, 0, 31];
+    const X: u8 = 0x1b;
+    let breath = [0, 10];
+    // Ports 5000 to 53; what has a payload of 800 octets has bit 5 of the command.
+    let out = |kind: u8, ports: u8, flags: u8| [66, kind, 0, X, ports, flags, 20, 255, 0];
+    let large = |kind: u8, flags: u8| [99, kind, 0, X, 0x43, flags, 250, 255, 0];
+    let back = |kind: u8, ports: u8, flags: u8| [65, kind, X, 0, ports, flags, 20, 255, 0];
+    let answer = [192, 255, 0];
+    let there_and_back = |kind: u8, flags: u8| [&out(kind, 0x43, flags)[..], &breath, &breath, &answer, &breath].concat();
+    let seed = |name, parts: &[&[u8]]| (name, [&SETUP[..], &parts.concat()].concat());
+    let publish = |family: u8, octet: u8| [232, family, 0, octet];
+    vec![
+        seed("udp", &[&there_and_back(0, 0)]),
+        seed("udp6", &[&there_and_back(0x10, 0)]),
+        seed("tcp", &[&there_and_back(4, 2), &out(4, 0x43, 0x10), &breath, &there_and_back(4, 0x11), &out(4, 0x43, 4), &breath]),
+        seed("tcp6", &[&there_and_back(0x14, 2), &out(0x14, 0x43, 0x10), &breath]),
+        seed("echo", &[&there_and_back(8, 0)]),
+        seed("echo6", &[&there_and_back(0x18, 0)]),
+        seed("partial", &[&there_and_back(0x81, 0), &there_and_back(0x85, 2)]),
+        seed("tso", &[&large(0x85, 0x10), &breath, &breath]),
+        seed("tso6", &[&large(0x95, 0x10), &breath, &breath]),
+        seed("uso", &[&large(0x81, 0), &breath, &breath]),
+        seed("cut", &[&large(0, 0), &breath, &breath]),
+        seed("too-big", &[&large(0, 0x20), &breath, &large(0x10, 0), &breath]),
+        seed("no-hops", &[&[82], &out(0, 0x43, 0)[1..], &breath, &[81], &back(0, 0x34, 0)[1..], &breath]),
+        seed("fragments", &[&out(0x20, 0x43, 0), &large(0x40, 0), &breath, &breath]),
+        seed("fragments-later-first", &[&large(0x40, 0), &breath, &large(0x20, 0), &breath, &breath]),
+        seed("fragments6", &[&large(0x50, 0), &breath, &large(0x30, 0), &breath, &breath]),
+        seed("no-first", &[&large(0x40, 0), &[0, 255], &large(0x40, 0)]),
+        seed("error-in", &[&there_and_back(0, 0), &back(10, 0x34, 3), &breath]),
+        seed("error-out", &[&there_and_back(0, 0), &out(10, 0x43, 3), &breath]),
+        seed("published", &[&publish(3, 1), &back(0, 0x13, 0), &breath, &out(0, 0x30, 0), &breath, &breath]),
+        seed("published6", &[&publish(4, 9), &back(0x14, 0x13, 2), &breath, &out(0x14, 0x30, 0x12), &breath, &breath]),
+        seed("hairpin", &[&publish(3, 1), &[67, 0, 0, 3, 0x13, 0, 20, 255, 0], &breath, &breath]),
+        seed("gone", &[&there_and_back(0, 0), &[232, 0, 0, 0], &answer, &breath, &[232, 1, 0, 0], &out(0, 0x43, 0), &breath]),
+        seed("renumbered", &[&there_and_back(0, 0), &[232, 6, 0, 1], &answer, &out(0, 0x43, 0), &breath, &answer, &breath]),
+        seed("aged", &[&there_and_back(0, 0), &[47, 255], &answer, &breath]),
+        ("no-router", [&[0x4f, 0, 31][..], &out(0, 0x43, 0), &breath, &[0, 100]].concat()),
+        ("small", [&[0, 3, 0][..], &large(0, 0), &breath, &large(4, 0x10), &breath, &breath].concat()),
+    ]
+}
+
+#[test]
+#[ignore = "writes tests/corpus/nat anew, when the commands' format has changed"]
+fn write_nat_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/nat");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in nat_seeds() {
         std::fs::write(folder.join(name), octets).expect("a file");
     }
 }

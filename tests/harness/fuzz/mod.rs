@@ -2,4 +2,5 @@
 pub mod datapath;
 pub mod head;
 pub mod made;
+pub mod nat;
 pub mod switch;
