@@ -35,6 +35,8 @@ pub enum Message {
         mac: Option<UnicastMac>,
         /// Whether it was asked.
         solicited: bool,
+        /// Whether it replaces another hardware address that is known.
+        overrides: bool,
     },
     /// A router.
     Router {
@@ -81,18 +83,27 @@ pub fn read(frame: &FrameBuf) -> Result<(Ipv6Addr, Ipv6Addr, Message), DropReaso
             target: target_addr,
             mac: mac(lladdr),
             solicited: flags.contains(NdiscNeighborFlags::SOLICITED),
+            overrides: flags.contains(NdiscNeighborFlags::OVERRIDE),
         },
         NdiscRepr::RouterAdvert { router_lifetime, lladdr, .. } => {
             Message::Router { lifetime: router_lifetime.secs(), mac: mac(lladdr) }
         }
         NdiscRepr::RouterSolicit { .. } | NdiscRepr::Redirect { .. } => Message::Other,
     };
-    // RFC 4861 7.1.1, 7.1.2: no group is ever asked for.
+    if is_valid(src, dst, message) { Ok((src, dst, message)) } else { Err(MALFORMED) }
+}
+
+/// RFC 4861 7.1.1, 7.1.2, 6.1.2, as far as it concerns more than one field.
+fn is_valid(src: Ipv6Addr, dst: Ipv6Addr, message: Message) -> bool {
     match message {
-        Message::Solicitation { target, .. } | Message::Advertisement { target, .. } if target.is_multicast() => Err(MALFORMED),
-        Message::Solicitation { .. } | Message::Advertisement { .. } | Message::Router { .. } | Message::Other => {
-            Ok((src, dst, message))
+        // One who has no address yet asks the group, and does not say where he is.
+        Message::Solicitation { target, mac } => {
+            !target.is_multicast() && (!src.is_unspecified() || (dst == solicited_node(target) && mac.is_none()))
         }
+        // Nobody's answer goes to a group.
+        Message::Advertisement { target, solicited, .. } => !(target.is_multicast() || (solicited && dst.is_multicast())),
+        Message::Router { .. } => src.is_unicast_link_local(),
+        Message::Other => true,
     }
 }
 
@@ -168,7 +179,10 @@ mod tests {
         assert_eq!((src, dst), (peer, "ff02::1:ff00:1".parse().unwrap()));
         assert_eq!(message, Message::Solicitation { target: own, mac: Some(mac) });
         assert!(write_advertisement(&mut frame, own, peer, mac, true));
-        assert_eq!(read(&frame).unwrap().2, Message::Advertisement { target: own, mac: Some(mac), solicited: true });
+        assert_eq!(
+            read(&frame).unwrap().2,
+            Message::Advertisement { target: own, mac: Some(mac), solicited: true, overrides: true }
+        );
         // RFC 4861 7.1.2: from beyond the link, or with another checksum, it is nothing.
         for (at, octet) in [(ETHERNET_HEADER + 7, 64), (ETHERNET_HEADER + 42, 0xee), (ETHERNET_HEADER + 41, 1)] {
             let before = frame.bytes()[at];

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 pub use neighbor::Resolved;
-use neighbor::{Asked, Neighbors};
+use neighbor::{Asked, Neighbors, Said};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, FramePool, Head, Mac, Time, UnicastMac};
@@ -167,7 +167,8 @@ impl Wan {
 
     fn announce(&mut self, is_new: impl Fn(IpAddr) -> bool, now: Time) {
         let fresh: Vec<IpAddr> = addresses(&self.config).filter(|address| is_new(*address)).collect();
-        self.announcing.retain(|announcing| addresses(&self.config).any(|address| address == announcing.address));
+        let stays = |address| !fresh.contains(&address) && addresses(&self.config).any(|other| other == address);
+        self.announcing.retain(|announcing| stays(announcing.address));
         self.announcing.extend(fresh.into_iter().map(|address| Announcing { address, left: ANNOUNCE_NUM, due: now }));
     }
 
@@ -197,8 +198,10 @@ impl Wan {
     /// Addresses a frame to its next hop; one that is not known is asked for, and the frame waits.
     #[inline]
     #[must_use]
-    pub fn resolve<A: Address>(&mut self, hop: A, frame: FrameBuf, now: Time) -> Resolved {
-        self.neighbors.resolve(hop.into(), frame, self.config.mac, now)
+    pub fn resolve<A: Linked>(&mut self, hop: A, frame: FrameBuf, now: Time) -> Resolved {
+        // Whoever scans the link must not keep all others from the world.
+        let is_gateway = A::gateway(self) == Some(hop);
+        self.neighbors.resolve(hop.into(), is_gateway, frame, self.config.mac, now)
     }
 
     /// Takes a frame of the link; `head` was parsed from it.
@@ -250,7 +253,8 @@ impl Wan {
         self.conflicts += u64::from(is_ours(asker));
         let answers = is_ours(wanted) && operation == ArpOperation::Request;
         // RFC 826: merged where it is known already; who asks us is about to talk to us, but that alone makes no entry.
-        self.neighbors.learn(asker.into(), mac, operation == ArpOperation::Reply, now);
+        let said = if operation == ArpOperation::Reply && is_ours(wanted) { Said::Answer } else { Said::Unasked };
+        self.neighbors.learn(asker.into(), mac, said, now);
         if !answers {
             return Received::Consumed(frame);
         }
@@ -273,6 +277,8 @@ impl Wan {
     /// What is to be sent now: frames whose next hop has answered, requests, announcements. `None` when there is nothing.
     #[must_use]
     pub fn poll(&mut self, pool: &mut FramePool, now: Time) -> Option<WanOutput> {
+        // RFC 4861 6.3.5.
+        self.router = self.router.filter(|router| router.until > now);
         if let Some(frame) = self.neighbors.release(self.config.mac) {
             return Some(WanOutput::Send { frame, generated: false });
         }
@@ -352,7 +358,8 @@ impl Wan {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let announcing = self.announcing.iter().map(|announcing| announcing.due).min();
-        announcing.into_iter().chain(self.neighbors.deadline()).min()
+        let router = self.router.map(|router| router.until);
+        announcing.into_iter().chain(router).chain(self.neighbors.deadline()).min()
     }
 }
 

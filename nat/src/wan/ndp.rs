@@ -1,4 +1,5 @@
 //! Neighbour discovery on the uplink's link.
+use super::neighbor::Said;
 use super::{Router, Wan};
 use crate::ndp::{self, ALL_NODES, Message};
 use crate::packet::address_frame;
@@ -16,7 +17,7 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
         Message::Solicitation { target, mac } => {
             let answers = is_ours(target);
             if let Some(mac) = mac {
-                wan.neighbors.learn(src.into(), mac, false, now);
+                wan.neighbors.learn(src.into(), mac, Said::Unasked, now);
             }
             if !answers {
                 return Ok(None);
@@ -29,25 +30,30 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
             wan.conflicts += u64::from(is_probe);
             Ok(to.filter(|_| ndp::write_advertisement(frame, target, dst, wan.config.mac, false)))
         }
-        Message::Advertisement { target, mac, solicited } => {
+        Message::Advertisement { target, mac, solicited, overrides } => {
             if is_ours(target) {
                 wan.conflicts += u64::from(mac != Some(wan.config.mac));
-            } else if let Some(mac) = mac {
-                wan.neighbors.learn(target.into(), mac, solicited, now);
+                return Ok(None);
+            }
+            let said = if solicited { Said::Answer } else { Said::Unasked };
+            match mac {
+                // RFC 4861 7.2.5: of one whom we know by another hardware address, only what overrides counts.
+                Some(mac) if overrides || wan.neighbors.mac(target.into()).is_none_or(|known| known == mac) => {
+                    wan.neighbors.learn(target.into(), mac, said, now);
+                }
+                // RFC 4861 4.4: to one who asked him by name, he need not say it.
+                None if solicited => wan.neighbors.confirm(target.into(), now),
+                Some(_) | None => {}
             }
             Ok(None)
         }
         Message::Router { lifetime, mac } => {
-            // RFC 4861 6.1.2: from a link-local address.
-            if !src.is_unicast_link_local() {
-                return Err(DropReason::GatewayMalformed);
-            }
             if lifetime == 0 {
                 wan.router = wan.router.filter(|router| router.address != src);
             } else if wan.router.is_none_or(|router| router.address == src || router.until <= now) {
                 wan.router = Some(Router { address: src, until: now.after(Duration::from_secs(lifetime)) });
                 if let Some(mac) = mac {
-                    wan.neighbors.learn(src.into(), mac, false, now);
+                    wan.neighbors.learn(src.into(), mac, Said::Unasked, now);
                 }
             }
             Ok(None)

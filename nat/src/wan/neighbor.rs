@@ -34,12 +34,29 @@ const ASKED: u32 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Hop {
     mac: Option<UnicastMac>,
+    /// When he said so last, and whether it was an answer: what nobody asked for is not believed for long (RFC 4861 7.2.5).
     confirmed: Time,
+    answered: bool,
     /// Requests sent since then, and when the next is due.
     tries: u8,
     due: Time,
     /// Used since it became stale: it is asked for.
     wanted: bool,
+}
+
+impl Hop {
+    fn is_reachable(&self, now: Time) -> bool {
+        self.answered && now.since(self.confirmed) <= REACHABLE
+    }
+}
+
+/// How somebody came to say who he is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// He was asked.
+    Answer,
+    /// He was not: he asks himself, or announces.
+    Unasked,
 }
 
 #[derive(Debug)]
@@ -90,11 +107,18 @@ impl Neighbors {
     }
 
     #[inline]
-    pub(super) fn resolve(&mut self, address: IpAddr, mut frame: FrameBuf, own: UnicastMac, now: Time) -> Resolved {
+    pub(super) fn resolve(
+        &mut self,
+        address: IpAddr,
+        is_gateway: bool,
+        mut frame: FrameBuf,
+        own: UnicastMac,
+        now: Time,
+    ) -> Resolved {
         if let Some((hop, seen)) = self.hops.get_mut(&address) {
             *seen = now;
             if let Some(mac) = hop.mac {
-                if !hop.wanted && now.since(hop.confirmed) > REACHABLE {
+                if !hop.wanted && !hop.is_reachable(now) {
                     (hop.wanted, hop.tries, hop.due) = (true, 0, now);
                     self.hops.set_class(&address, ASKED, now);
                 }
@@ -102,7 +126,7 @@ impl Neighbors {
                 return Resolved::Send(frame);
             }
         } else {
-            if self.hops.class_len(ASKED) >= INCOMPLETE {
+            if self.hops.class_len(ASKED) >= INCOMPLETE && !is_gateway {
                 return Resolved::Drop(frame, DropReason::NoNeighbour);
             }
             if self.hops.len() >= HOPS
@@ -110,7 +134,7 @@ impl Neighbors {
             {
                 self.hops.remove(&oldest);
             }
-            let hop = Hop { mac: None, confirmed: now, tries: 0, due: now, wanted: true };
+            let hop = Hop { mac: None, confirmed: now, answered: false, tries: 0, due: now, wanted: true };
             if self.hops.insert(address, hop, ASKED, now).is_err() {
                 return Resolved::Drop(frame, DropReason::NoNeighbour);
             }
@@ -130,12 +154,24 @@ impl Neighbors {
         Resolved::Held
     }
 
-    /// Somebody said who he is. An answer (`solicited`) confirms; anything else only corrects what is known.
-    pub(super) fn learn(&mut self, address: IpAddr, mac: UnicastMac, solicited: bool, now: Time) {
+    /// Whom an address is known to belong to.
+    pub(super) fn mac(&self, address: IpAddr) -> Option<UnicastMac> {
+        self.hops.get(&address).and_then(|(hop, _)| hop.mac)
+    }
+
+    /// He answered, and is still the one who is known.
+    pub(super) fn confirm(&mut self, address: IpAddr, now: Time) {
+        if let Some(mac) = self.mac(address) {
+            self.learn(address, mac, Said::Answer, now);
+        }
+    }
+
+    /// Somebody said who he is. An answer confirms; anything else only corrects what is known, and is asked about when it is used.
+    pub(super) fn learn(&mut self, address: IpAddr, mac: UnicastMac, said: Said, now: Time) {
         let Some((hop, _)) = self.hops.get_mut(&address) else { return };
-        let was_unknown = hop.mac.is_none();
-        if solicited || was_unknown || hop.mac != Some(mac) {
-            *hop = Hop { mac: Some(mac), confirmed: now, tries: 0, due: now, wanted: false };
+        let (was_unknown, answered) = (hop.mac.is_none(), said == Said::Answer);
+        if answered || was_unknown || hop.mac != Some(mac) {
+            *hop = Hop { mac: Some(mac), confirmed: now, answered, tries: 0, due: now, wanted: false };
             self.hops.set_class(&address, KNOWN, now);
         }
         if was_unknown && !self.answered.contains(&address) {
@@ -160,26 +196,18 @@ impl Neighbors {
 
     /// A frame whose hop has not answered in time.
     pub(super) fn failed(&mut self, now: Time) -> Option<FrameBuf> {
-        if self.failed.is_empty() && self.hops.class_len(ASKED) == 0 {
-            return None;
-        }
-        let mut given_up = None;
-        self.hops.page(0, HOPS, |address, hop, _| {
-            if self.failed.is_empty() && hop.wanted && hop.tries >= TRIES && hop.due <= now {
-                given_up = Some(*address);
+        // Each turn takes a hop away.
+        loop {
+            while let Some(address) = self.failed.front().copied() {
+                if let Some(at) = self.held.iter().position(|held| held.address == address) {
+                    return self.held.remove(at).map(|held| held.frame);
+                }
+                self.failed.pop_front();
             }
-        });
-        if let Some(address) = given_up {
-            self.hops.remove(&address);
+            let at = self.hops.seek(ASKED, HOPS, |_, hop| hop.tries >= TRIES && hop.due <= now)?;
+            let (address, _) = self.hops.remove_at(at)?;
             self.failed.push_back(address);
         }
-        while let Some(address) = self.failed.front().copied() {
-            if let Some(at) = self.held.iter().position(|held| held.address == address) {
-                return self.held.remove(at).map(|held| held.frame);
-            }
-            self.failed.pop_front();
-        }
-        None
     }
 
     /// The next request that is due.
@@ -187,17 +215,11 @@ impl Neighbors {
         if self.hops.class_len(ASKED) == 0 {
             return None;
         }
-        let mut asked = None;
-        self.hops.page(0, HOPS, |address, hop, _| {
-            if asked.is_none() && hop.wanted && hop.tries < TRIES && hop.due <= now {
-                asked = Some(Asked { address: *address, mac: hop.mac });
-            }
-        });
-        let asked = asked?;
-        if let Some((hop, _)) = self.hops.get_mut(&asked.address) {
-            hop.tries += 1;
-            hop.due = now.after(INTERVAL);
-        }
+        let at = self.hops.seek(ASKED, HOPS, |_, hop| hop.tries < TRIES && hop.due <= now)?;
+        let (address, hop, _) = self.hops.at_mut(at)?;
+        hop.tries += 1;
+        hop.due = now.after(INTERVAL);
+        let asked = Asked { address: *address, mac: hop.mac };
         self.hops.expire(KNOWN, IDLE, now, 16, |_, _, _| {});
         Some(asked)
     }
@@ -210,10 +232,10 @@ impl Neighbors {
             return None;
         }
         let mut due: Option<Time> = None;
-        self.hops.page(0, HOPS, |_, hop, _| {
-            if hop.wanted {
-                due = Some(due.map_or(hop.due, |due| due.min(hop.due)));
-            }
+        // All of them: none is the one that is looked for.
+        self.hops.seek(ASKED, HOPS, |_, hop| {
+            due = Some(due.map_or(hop.due, |due| due.min(hop.due)));
+            false
         });
         due
     }
@@ -231,7 +253,7 @@ impl Neighbors {
             let state = match hop.mac {
                 None => "incomplete",
                 Some(_) if hop.wanted => "probe",
-                Some(_) if now.since(hop.confirmed) > REACHABLE => "stale",
+                Some(_) if !hop.is_reachable(now) => "stale",
                 Some(_) => "reachable",
             };
             each(*address, hop.mac, state, now.since(hop.confirmed));
