@@ -1,15 +1,17 @@
-//! What RFC 7857 and RFC 6888 add, each a test named after its number: N51-N61. N58 at its full size is in `load.rs`.
+//! What RFC 7857 and RFC 6888 add, each a test named after its number: N51-N61. N58 at its full size is in `load.rs`. Of N56
+//! only the rewriting is here; the gateway says which packets get one.
 mod common;
 use common::*;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vswitch_nat::nat::{Filtering, MappingMode, NatConfig};
+use vswitch_nat::packet::Packet;
 use vswitch_nat::ports::PortPolicy;
 use vswitch_nat::session::Class;
 use vswitch_nat::station::Limits;
 use vswitch_nat::tcp_state::Phase;
 use vswitch_nat::timeouts::Timeouts;
-use vswitch_switch::DropReason;
+use vswitch_switch::{DropReason, FramePool};
 
 /// Who sends a segment.
 #[derive(Clone, Copy, Debug)]
@@ -222,6 +224,24 @@ fn n55_a_port_that_cannot_be_kept_is_not_to_be_foretold() {
         let other: Vec<u16> = (20_000..20_500).map(|port| w.out(&udp((n.b, port), (n.x, 7), b"")).unwrap().src.port()).collect();
         let neighbours = other.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 16).count();
         assert!(neighbours < 10, "{neighbours}");
+    }
+}
+
+#[test]
+fn n56_a_packet_gets_another_identification_and_nothing_else_changes() {
+    let n = V4;
+    let octets = udp((n.a, 5_000), (n.x, 7), b"payload");
+    for id in [0, 1, 0x1234, 0xffff] {
+        let mut frame = FramePool::new(1).take().unwrap();
+        assert!(frame.fill(&octets));
+        let mut p = Packet::<Ipv4Addr>::parse(frame, L3).unwrap();
+        p.set_id(id);
+        let seen = Seen::read(p.frame().bytes());
+        assert_eq!(seen.frame[L3 + 4..L3 + 6], (id as u16).to_be_bytes());
+        let mut back = seen.frame;
+        back[L3 + 4..L3 + 6].copy_from_slice(&octets[L3 + 4..L3 + 6]);
+        back[L3 + 10..L3 + 12].copy_from_slice(&octets[L3 + 10..L3 + 12]);
+        assert_eq!(back, octets);
     }
 }
 
