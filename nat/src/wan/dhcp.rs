@@ -241,7 +241,8 @@ fn instant(now: Time) -> Instant {
 }
 
 impl DhcpClient {
-    /// A client without a lease, for the station `mac`. `seed` is 64 bits that nobody outside knows: transactions are numbered from it.
+    /// A client without a lease, for the station `mac`. `seed` is 64 bits that nobody outside knows
+    /// and that are used for nothing else: transactions are numbered from it, and whoever sees a few can work it out.
     #[must_use]
     pub fn new(mac: UnicastMac, seed: u64) -> Self {
         let mut wire = Wire { credit: BURST, ..Wire::default() };

@@ -49,7 +49,9 @@ impl Uplink {
 impl Gateway {
     /// Asks for the uplink's IPv4 address by DHCP from now on; what it has stays until there is a lease.
     pub fn start_dhcp(&mut self) {
-        let seed = self.key[0];
+        // Not the key itself, which hashes and ports depend on: the transactions on the wire tell the seed.
+        let [a, b] = self.key;
+        let seed = Random::new([!a, b]).bits();
         if let Some(uplink) = self.uplink.as_deref_mut() {
             let client = DhcpClient::new(uplink.wan.config().mac, seed);
             uplink.dhcp = Some(Box::new(Dhcp { client, due: Time::ZERO, news: None }));
