@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
 
-pub use outside::{Flows, Flush, PacketUplink, Uplink, UplinkSet};
+pub use outside::{Flows, Flush, PacketUplink, Publish, Uplink, UplinkSet};
 
 /// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
 const HELP: &str = "\
@@ -95,16 +95,7 @@ pub enum Verb {
         json: bool,
     },
     /// Publish ports: who comes to them from outside comes into a container, with his own address
-    Publish {
-        /// [HOSTIP:]PORT[-PORT]:PORT[-PORT][/tcp|udp]
-        spec: String,
-        /// A container, or several that share the connections: web1,web2
-        #[arg(value_name = "NAME[,NAME]")]
-        names: String,
-        /// Only clients of this network [default: everybody]
-        #[arg(long, value_name = "A/LEN")]
-        from: Vec<String>,
-    },
+    Publish(Publish),
     /// Publish ports no longer, or not to one container; connections that there are go on
     Unpublish {
         /// Any port of the range
@@ -244,7 +235,7 @@ impl Verb {
             Self::Fdb { .. } => "fdb",
             Self::Mirror { .. } => "mirror",
             Self::Uplink { .. } => "uplink",
-            Self::Publish { .. } => "publish",
+            Self::Publish(_) => "publish",
             Self::Unpublish { .. } => "unpublish",
             Self::Published { .. } => "published",
             Self::Flows(_) => "flows",

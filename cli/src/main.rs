@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Verb::Events { name, json } => commands::events::run(name.as_deref(), json),
         Verb::Inspect { name, json } => commands::inspect::run(name, json),
         Verb::Uplink { action, json } => commands::uplink::run(action, json),
-        Verb::Publish { spec, names, from } => commands::publish::run(&spec, &names, &from),
+        Verb::Publish(publish) => commands::publish::run(&publish.spec, &publish.names, &publish.from),
         Verb::Unpublish { port, name } => commands::publish::end(port, name),
         Verb::Published { json } => commands::publish::list(json),
         Verb::Flows(flows) => commands::flows::run(&flows),

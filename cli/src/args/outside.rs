@@ -39,6 +39,18 @@ pub struct PacketUplink {
 }
 
 #[derive(Group)]
+pub struct Publish {
+    /// [HOSTIP:]PORT[-PORT]:PORT[-PORT][/tcp|udp]
+    pub spec: String,
+    /// A container, or several that share the connections: web1,web2
+    #[arg(value_name = "NAME[,NAME]")]
+    pub names: String,
+    /// Only clients of this network [default: everybody]
+    #[arg(long, value_name = "A/LEN")]
+    pub from: Vec<String>,
+}
+
+#[derive(Group)]
 pub struct Flows {
     /// Only this container's
     pub name: Option<String>,

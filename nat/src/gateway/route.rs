@@ -14,6 +14,7 @@
 //!
 //! Inside to inside is not routed: stations of one subnet talk through the switch, which knows who is isolated from whom.
 use super::{Gateway, GatewayConfig, Routed, Side, turn};
+use crate::checksum;
 use crate::flow::{Address, Tuple};
 use crate::fragment::{Datagram, Fate, Fragmenter, Fragments, Known};
 use crate::icmp_error::{IcmpError, Limiter, deserves_error, write_error};
@@ -27,7 +28,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use vswitch_switch::{DropReason, EtherType, FrameBuf, FramePool, Head, PortId, Time};
+use vswitch_switch::{Csum, DropReason, EtherType, FrameBuf, FramePool, Head, PortId, Time};
 
 mod control;
 mod dhcp;
@@ -320,7 +321,7 @@ impl Gateway {
 
     /// Takes a frame that came in through the uplink.
     #[must_use]
-    pub fn from_uplink(&mut self, frame: FrameBuf, now: Time) -> Routed {
+    pub fn from_uplink(&mut self, mut frame: FrameBuf, now: Time) -> Routed {
         let Some(uplink) = self.uplink.as_deref_mut() else { return Routed::Drop(frame, DropReason::GatewayUnserved) };
         let head = match Head::parse(frame.bytes(), frame.meta.tag) {
             Ok(head) if head.tag.is_none() => head,
@@ -331,6 +332,10 @@ impl Gateway {
         if let Some(dhcp) = &mut uplink.dhcp
             && is_for_dhcp(frame.bytes())
         {
+            // From a server on this host it is still to be made.
+            if let Csum::Partial { start, offset } = frame.meta.csum {
+                let _ = checksum::finish(frame.bytes_mut(), usize::from(start), usize::from(offset));
+            }
             dhcp.client.receive(frame.bytes(), now);
             dhcp.due = Time::ZERO;
             return Routed::Consumed(frame);
