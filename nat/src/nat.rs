@@ -396,7 +396,7 @@ impl Nat {
         !(four.sessions.is_empty() && six.sessions.is_empty() && four.mappings.is_empty() && six.mappings.is_empty())
     }
 
-    /// Takes up a session of another process, as [`Sessions::page`] gave it there. `false` when it cannot be: a tuple is known, or the table is full.
+    /// Takes up a session of another process, as [`crate::session::Sessions::page`] gave it there. `false` when it cannot be: a tuple is known, or the table is full.
     pub fn adopt<A: Family>(&mut self, stations: &mut Stations, original: Tuple<A>, session: Session<A>, seen: Time) -> bool {
         let table = A::table_mut(self);
         for tuple in [&original, &session.reply] {

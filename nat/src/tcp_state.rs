@@ -108,7 +108,7 @@ pub struct Side {
     pub acked: u32,
     /// The peer lets it send up to here.
     pub limit: u32,
-    /// Shift of the windows that it announces, [`UNSCALED`] for none.
+    /// Shift of the windows that it announces, 255 for none.
     pub scale: u8,
     /// Whether the two above were ever said.
     pub known: bool,

@@ -2,7 +2,7 @@
 //!
 //! Theory. smoltcp holds the state (discover, request, renew at T1, rebind at T2, give up at the end of the lease); around it is a wire of our
 //! own, an inbox and an outbox. Three things are judged here, because smoltcp does not:
-//! - what comes in ([`Reply::read`]): only an offer, ACK or NAK of this transaction, from one host, of an address that can be ours. A
+//! - what comes in (`Reply::read`): only an offer, ACK or NAK of this transaction, from one host, of an address that can be ours. A
 //!   server that hides its address (IP source 0.0.0.0) would make smoltcp renew with 0.0.0.0, which it asserts never to do.
 //! - how often we speak: a server that answers each request with a NAK, or with a lease of no seconds, would have it discover again at once,
 //!   for ever. At most [`BURST`] messages at once and one in [`REFILL`] afterwards.
