@@ -18,6 +18,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
 mod read;
+pub(crate) use read::refuse_source_route;
 pub use read::{IpRead, Readable};
 use read::{L4, find_option, is_of};
 

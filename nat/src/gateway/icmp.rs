@@ -17,6 +17,7 @@
 //! 3.3.6 allow that), nor one whose source is not one host of our subnet (RFC 1122 3.2.1.3).
 use super::{GatewayConfig, Verdict, is_group};
 use crate::checksum;
+use crate::packet::refuse_source_route;
 use etherparse::Ipv4HeaderSlice;
 use vswitch_switch::{Csum, DropReason, FrameBuf, Head};
 
@@ -82,7 +83,8 @@ fn read(config: &GatewayConfig, packet: &[u8], head: &Head) -> Result<Request, V
     if !config.is_neighbour(ip.source_addr()) {
         return Err(Verdict::MALFORMED);
     }
-    refuse_source_route(ip.options())?;
+    refuse_source_route(ip.options())
+        .map_err(|reason| if reason == DropReason::SourceRoute { UNSERVED } else { Verdict::MALFORMED })?;
     let (offset, more) = (usize::from(ip.fragments_offset().value()) * 8, ip.more_fragments());
     let payload = total - header;
     // RFC 791 3.2: every fragment but the last is a multiple of 8 octets, and none reaches past the longest packet.
@@ -95,27 +97,6 @@ fn read(config: &GatewayConfig, packet: &[u8], head: &Head) -> Result<Request, V
         (_, _) => Part::Later,
     };
     Ok(Request { header, total, part })
-}
-
-/// RFC 791 3.1, options: one octet of end (0) or padding (1), else kind, length (both included), data.
-fn refuse_source_route(mut options: &[u8]) -> Result<(), Verdict> {
-    const END: u8 = 0;
-    const PADDING: u8 = 1;
-    const LOOSE: u8 = 131;
-    const STRICT: u8 = 137;
-    // Each turn takes at least one of at most 40 octets.
-    while let Some((&kind, rest)) = options.split_first() {
-        options = match kind {
-            END => return Ok(()),
-            PADDING => rest,
-            LOOSE | STRICT => return Err(UNSERVED),
-            _ => {
-                let len = rest.first().map_or(0, |&len| usize::from(len));
-                options.get(len..).filter(|_| len >= 2).ok_or(Verdict::MALFORMED)?
-            }
-        };
-    }
-    Ok(())
 }
 
 /// Turns an echo request, or a fragment of one, into its reply.

@@ -62,7 +62,7 @@ impl Readable for core::net::Ipv4Addr {
 
 /// RFC 791 3.1, options: one octet of end (0) or padding (1), else kind, length (both included), data. A source route is refused, as
 /// RFC 7126 4.3.5 and 4.4.5 advise.
-fn refuse_source_route(mut options: &[u8]) -> Result<(), DropReason> {
+pub(crate) fn refuse_source_route(mut options: &[u8]) -> Result<(), DropReason> {
     const END: u8 = 0;
     const PADDING: u8 = 1;
     const LOOSE: u8 = 131;
