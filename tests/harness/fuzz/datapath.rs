@@ -3,6 +3,7 @@
 //!
 //! After each breath every frame has one fate, only floods hold buffers, and no port was sent what it does not take: longer than its
 //! MTU, or with an offload that is not in its mask. At the end everything drains.
+use super::Commands;
 use super::switch::{config, station, vid};
 use std::time::Duration;
 use vswitch_io::datapath::{Datapath, Inhaled};
@@ -22,22 +23,6 @@ const DRAIN_LIMIT: usize = 1_000;
 const MTUS: [u16; 8] = [1_500, 0, 45, 68, 1_280, 9_000, 65_520, u16::MAX];
 const ETHERNET: usize = 14;
 const GATEWAY: [u8; 4] = [10, 88, 0, 1];
-
-struct Commands<'a>(&'a [u8]);
-
-impl<'a> Commands<'a> {
-    fn octets<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (octets, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*octets)
-    }
-
-    fn slice(&mut self, length: u8) -> &'a [u8] {
-        let (octets, rest) = self.0.split_at(self.0.len().min(usize::from(length)));
-        self.0 = rest;
-        octets
-    }
-}
 
 /// What the test remembers of a port.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 //!
 //! After each breath every frame has one fate and no buffer is lost, nothing leaves the uplink with an address of the inside (an ICMP
 //! error's quote included) or longer than its MTU. At the end nothing waits any more.
+use super::Commands;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use vswitch_io::datapath::Datapath;
@@ -77,22 +78,6 @@ fn port(octet: u8) -> u16 {
 
 fn set(octets: &mut [u8], at: usize, value: u16) {
     octets[at..at + 2].copy_from_slice(&value.to_be_bytes());
-}
-
-struct Commands<'a>(&'a [u8]);
-
-impl<'a> Commands<'a> {
-    fn octets<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (octets, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*octets)
-    }
-
-    fn slice(&mut self, length: u8) -> &'a [u8] {
-        let (octets, rest) = self.0.split_at(self.0.len().min(usize::from(length)));
-        self.0 = rest;
-        octets
-    }
 }
 
 /// A packet as a command describes it.
