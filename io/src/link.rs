@@ -275,7 +275,7 @@ pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(
         Change::Set { index: LOOPBACK_INDEX, settings: up },
         Change::Address { index, address: to.address, prefix: to.prefix },
         Change::Set { index, settings: up },
-        Change::DefaultRoute { index, gateway: to.gateway },
+        Change::DefaultRoute { index, gateway: to.gateway.into() },
         Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
     ];
     netlink.apply(&changes).map_err(|e| match (e.position, e.source.raw_os_error()) {
@@ -293,7 +293,7 @@ pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(
 pub fn configure6(netlink: &mut Netlink, index: u32, to: &Addressing6) -> Result<bool, LinkError> {
     let changes = [
         Change::Address6 { index, address: to.address, prefix: to.prefix },
-        Change::DefaultRoute6 { index, gateway: to.gateway },
+        Change::DefaultRoute { index, gateway: to.gateway.into() },
         Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
     ];
     match netlink.apply(&changes) {

@@ -5,6 +5,7 @@
 mod views;
 
 use super::Daemon;
+use super::verbs::{done, value};
 use crate::api::types::UplinkOrder;
 use crate::errors::PublishProblem;
 use crate::publish::{Protocol, Spec, parse_net, parse_port};
@@ -89,10 +90,6 @@ impl UplinkOrder {
     }
 }
 
-fn value(of: impl serde::Serialize) -> Result<Value> {
-    Ok(serde_json::to_value(of)?)
-}
-
 impl Daemon {
     /// Tells the gateway who is behind a port.
     pub(super) fn enter_station(&self, name: &str) -> Result<()> {
@@ -116,7 +113,7 @@ impl Daemon {
         let port = order.port(socket)?;
         self.plug_uplink(order, port)?;
         self.saver.mark();
-        super::verbs::done()
+        done()
     }
 
     pub(super) fn plug_uplink(&mut self, order: UplinkOrder, port: Port) -> Result<()> {
@@ -170,7 +167,7 @@ impl Daemon {
             tracing::info!("uplink none");
             self.saver.mark();
         }
-        super::verbs::done()
+        done()
     }
 
     pub(super) fn uplink(&self) -> Result<Value> {
@@ -268,7 +265,7 @@ impl Daemon {
         self.outside.last_rule = id;
         self.outside.published.insert(id, publication);
         self.saver.mark();
-        super::verbs::done()
+        done()
     }
 
     pub(super) fn unpublish(&mut self, port: &str, name: Option<&str>) -> Result<Value> {
@@ -295,7 +292,7 @@ impl Daemon {
             bail!(PublishProblem::NotTo { port, protocol: protocol.to_string(), name });
         }
         self.saver.mark();
-        super::verbs::done()
+        done()
     }
 
     /// Takes one container out of a publication; the sessions it has go on. Says whether it was in it.

@@ -28,7 +28,8 @@ pub fn done() -> Result<Value> {
     Ok(Value::Null)
 }
 
-fn value(of: impl serde::Serialize) -> Result<Value> {
+/// An answer.
+pub fn value(of: impl serde::Serialize) -> Result<Value> {
     Ok(serde_json::to_value(of)?)
 }
 

@@ -124,12 +124,12 @@ pub enum Change<'a> {
         /// Prefix length.
         prefix: u8,
     },
-    /// Adds an IPv4 default route. EEXIST: there is one.
+    /// Adds a default route of the gateway's family. EEXIST: there is one.
     DefaultRoute {
         /// The link.
         index: u32,
         /// Next hop on the link.
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
     },
     /// Adds an IPv6 address that is good at once: whoever gives it away knows that it is nobody else's (IFA_F_NODAD).
     Address6 {
@@ -139,13 +139,6 @@ pub enum Change<'a> {
         address: Ipv6Addr,
         /// Prefix length.
         prefix: u8,
-    },
-    /// Adds an IPv6 default route.
-    DefaultRoute6 {
-        /// The link.
-        index: u32,
-        /// Next hop on the link.
-        gateway: Ipv6Addr,
     },
     /// Enters (or replaces) a permanent neighbour.
     Neighbour {

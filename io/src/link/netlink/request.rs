@@ -51,12 +51,16 @@ pub(super) fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
         }
         Change::DefaultRoute { index, gateway } => {
             let mut message = RouteMessage::default();
-            message.header.address_family = AddressFamily::Inet;
+            let (family, hop) = match gateway {
+                IpAddr::V4(gateway) => (AddressFamily::Inet, RouteAddress::Inet(*gateway)),
+                IpAddr::V6(gateway) => (AddressFamily::Inet6, RouteAddress::Inet6(*gateway)),
+            };
+            message.header.address_family = family;
             message.header.table = RouteHeader::RT_TABLE_MAIN;
             message.header.protocol = RouteProtocol::Boot;
             message.header.scope = RouteScope::Universe;
             message.header.kind = RouteType::Unicast;
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(*gateway)));
+            message.attributes.push(RouteAttribute::Gateway(hop));
             message.attributes.push(RouteAttribute::Oif(*index));
             (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
         }
@@ -68,17 +72,6 @@ pub(super) fn request(change: &Change<'_>) -> (RouteNetlinkMessage, u16) {
             message.header.flags = AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Address(IpAddr::V6(*address)));
             (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
-        }
-        Change::DefaultRoute6 { index, gateway } => {
-            let mut message = RouteMessage::default();
-            message.header.address_family = AddressFamily::Inet6;
-            message.header.table = RouteHeader::RT_TABLE_MAIN;
-            message.header.protocol = RouteProtocol::Boot;
-            message.header.scope = RouteScope::Universe;
-            message.header.kind = RouteType::Unicast;
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(*gateway)));
-            message.attributes.push(RouteAttribute::Oif(*index));
-            (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
         }
         Change::Neighbour { index, address, mac } => {
             let mut message = NeighbourMessage::default();
