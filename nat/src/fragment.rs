@@ -351,6 +351,9 @@ impl<A: Address> Fragments<A> {
     /// A packet that has waited for longer than [`FRAGMENT`], or waits in vain: its datagram is bad, or forgotten. To be called
     /// until there is none; it forgets datagrams too, some at a time.
     pub fn expire(&mut self, now: Time) -> Option<Packet<A>> {
+        if self.held.is_empty() && self.datagrams.is_empty() {
+            return None;
+        }
         for class in [WAITING, KNOWN, BAD] {
             self.datagrams.expire(class, FRAGMENT, now, EXPIRE_LOOKS, |_, _, _| {});
         }

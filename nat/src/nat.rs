@@ -228,9 +228,14 @@ impl Nat {
     ) -> u64 {
         let table = A::table_mut(self);
         let mut ended = Vec::new();
+        // A sweep for what is stale that is under way begins anew afterwards.
+        let was_sweeping = table.sessions.is_sweeping();
         table.sessions.begin_sweep();
         while table.sessions.is_sweeping() {
             table.sessions.sweep(8_192, &which, |original, session| ended.push((original, session)));
+        }
+        if was_sweeping {
+            table.sessions.begin_sweep();
         }
         for (original, session) in &ended {
             Ledger { mappings: &mut table.mappings, permits: &mut table.permits, stations }.ended(original, session, now);
@@ -317,7 +322,7 @@ impl Nat {
         p: &mut Packet<A>,
         now: Time,
     ) -> Result<Translated, DropReason> {
-        let (strict, inbound_refresh, timeouts) = (self.config.strict_windows, self.config.inbound_refresh, self.config.timeouts);
+        let (strict, inbound_refresh) = (self.config.strict_windows, self.config.inbound_refresh);
         let mut invalid = false;
         let table = A::table_mut(self);
         let Some((original, session, seen)) = table.sessions.at_mut(position) else { return Err(DropReason::NatState) };
@@ -328,12 +333,6 @@ impl Nat {
                 let step = session.sides.step(before, direction, &segment);
                 session.phase = step.phase;
                 invalid = !step.is_valid;
-                if step.phase == Phase::TcpReset && before != Phase::TcpReset {
-                    // N36: RFC 7857 2.2, four minutes from the reset on; but no later than it would have ended anyway (N53).
-                    let end = seen.after(Class::of(before).timeout(&timeouts)).nanos();
-                    let reset = u64::try_from(timeouts.tcp_reset.as_nanos()).unwrap_or(u64::MAX);
-                    *seen = now.min(Time::from_nanos(end.saturating_sub(reset)));
-                }
                 // RFC 7857 8 (N53): a RST refreshes nothing.
                 step.is_valid && !segment.has(tcp::RST)
             }
@@ -356,6 +355,9 @@ impl Nat {
         let (reply, owner, after, rule) = (session.reply, session.owner, session.phase, session.rule);
         if after != before {
             table.sessions.set_class(position, Class::of(after), now);
+            if after == Phase::TcpReset {
+                self.end_by_reset::<A>(position, before, now);
+            }
             match (before.is_over(), after.is_over()) {
                 (false, true) => stations.count_session(owner, -1),
                 (true, false) => stations.count_session(owner, 1),
@@ -387,6 +389,16 @@ impl Nat {
             counts.bytes += bytes;
         }
         Ok(Translated { owner: owner.port, direction })
+    }
+
+    /// N36: RFC 7857 2.2, a session that was reset lives four minutes from then on; but no longer than it would have anyway (N53).
+    fn end_by_reset<A: Family>(&mut self, position: u32, before: Phase, now: Time) {
+        let timeouts = self.config.timeouts;
+        if let Some((_, _, seen)) = A::table_mut(self).sessions.at_mut(position) {
+            let end = seen.after(Class::of(before).timeout(&timeouts)).nanos();
+            let reset = u64::try_from(timeouts.tcp_reset.as_nanos()).unwrap_or(u64::MAX);
+            *seen = now.min(Time::from_nanos(end.saturating_sub(reset)));
+        }
     }
 
     /// Whether there is anything that ages.

@@ -144,7 +144,7 @@ impl<A: Address> Session<A> {
 pub struct Sessions<A> {
     map: AgedMap<Tuple<A>, Session<A>>,
     replies: HashTable<u32>,
-    /// Of each class, where expiry goes on.
+    /// Where a sweep goes on that is under way.
     sweep: Option<u32>,
 }
 

@@ -70,15 +70,17 @@ impl Gateway {
 
     /// Sets the uplink, or its addresses: sessions of addresses that stay go on. `nat` counts only where there was none.
     pub fn set_uplink(&mut self, nat: NatConfig, wan: WanConfig, now: Time) {
+        let key = self.key;
+        self.uplink.get_or_insert_with(|| Box::new(Uplink::new(nat, wan.clone(), key, now)));
+        self.readdress(wan, now);
+    }
+
+    /// Gives the uplink that there is other addresses.
+    pub(super) fn readdress(&mut self, wan: WanConfig, now: Time) {
+        let Some(uplink) = self.uplink.as_deref_mut() else { return };
         let externals =
             (wan.v4.iter().map(|(address, _)| *address).collect(), wan.v6.iter().map(|(address, _)| *address).collect());
-        let uplink = match &mut self.uplink {
-            Some(uplink) => {
-                uplink.wan.set_config(wan, now);
-                uplink
-            }
-            none => none.insert(Box::new(Uplink::new(nat, wan, self.key, now))),
-        };
+        uplink.wan.set_config(wan, now);
         let aliases = self.config.v6.map(|v6| v6.address);
         uplink.nat.set_addresses::<Ipv4Addr>(&mut self.stations, externals.0, vec![self.config.address], now);
         uplink.nat.set_addresses::<Ipv6Addr>(&mut self.stations, externals.1, aliases.into_iter().collect(), now);

@@ -87,6 +87,6 @@ impl Gateway {
             dhcp.news = Some(news);
         }
         (wan.v4, wan.gateway_v4) = (v4, gateway);
-        self.set_uplink(NatConfig::default(), wan, now);
+        self.readdress(wan, now);
     }
 }

@@ -44,7 +44,6 @@ impl Gateway {
         }
         if let Some(lease) = uplink.take_lease() {
             self.lease(lease, now);
-            return self.poll_output(pool, now);
         }
         let uplink = self.uplink.as_deref_mut()?;
         if let Some(p) = uplink.v4.expire(now) {
