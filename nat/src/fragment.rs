@@ -95,16 +95,14 @@ pub struct Known<A> {
     pub dst: A,
     /// Identification.
     pub id: u32,
-    /// The container's number ([`crate::nat::Translated::owner`]).
-    pub owner: u16,
 }
 
 impl<A: Address> Known<A> {
     /// What a first fragment is now; `None` when it is no fragment.
     #[must_use]
-    pub fn of(p: &Packet<A>, owner: u16) -> Option<Self> {
+    pub fn of(p: &Packet<A>) -> Option<Self> {
         let (tuple, fragment) = (p.tuple(), p.fragment()?);
-        Some(Self { src: tuple.src, dst: tuple.dst, id: fragment.id, owner })
+        Some(Self { src: tuple.src, dst: tuple.dst, id: fragment.id })
     }
 
     /// Does the same to a later fragment.

@@ -13,7 +13,7 @@
 //! source that is not one host ([`deserves_error`]). They quote as much as fits 576 octets (RFC 1812 4.3.2.3), or 1,280 (RFC 4443 2.4 (c)).
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
-use crate::nat::{Family, Nat, Translated};
+use crate::nat::{Family, Nat};
 use crate::packet::{Packet, Transport};
 use crate::station::Stations;
 use crate::tcp_state::Direction;
@@ -176,12 +176,12 @@ impl Nat {
         stations: &Stations,
         p: &mut Packet<A>,
         port: u16,
-    ) -> Result<Translated, DropReason> {
+    ) -> Result<(), DropReason> {
         self.translate_error(stations, p, Some(port), DropReason::NatState)
     }
 
     /// An error from outside, about what went out (N43).
-    pub(crate) fn error_inbound<A: Family>(&mut self, stations: &Stations, p: &mut Packet<A>) -> Result<Translated, DropReason> {
+    pub(crate) fn error_inbound<A: Family>(&mut self, stations: &Stations, p: &mut Packet<A>) -> Result<(), DropReason> {
         self.translate_error(stations, p, None, DropReason::Unsolicited)
     }
 
@@ -191,7 +191,7 @@ impl Nat {
         p: &mut Packet<A>,
         inside: Option<u16>,
         unknown: DropReason,
-    ) -> Result<Translated, DropReason> {
+    ) -> Result<(), DropReason> {
         if p.fragment().is_some() || !is_intact(p) {
             return Err(DropReason::PacketMalformed);
         }
@@ -214,14 +214,13 @@ impl Nat {
             Direction::Original => session.reply,
             Direction::Reply => *original,
         };
-        let owner = session.owner.port;
         quote.rewrite(p.octets_mut(), &sent);
         if inside.is_some() || p.tuple().src == quote.tuple.dst {
             p.rewrite_src(sent.dst, 0);
         }
         p.rewrite_dst(sent.src, 0);
         finish(p);
-        Ok(Translated { owner, direction })
+        Ok(())
     }
 }
 

@@ -121,15 +121,6 @@ impl NatConfig {
     }
 }
 
-/// What was done to a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Translated {
-    /// The container's number.
-    pub owner: u16,
-    /// Which way it went.
-    pub direction: Direction,
-}
-
 /// What happened to sessions since the NAT began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NatCounts {
@@ -257,7 +248,7 @@ impl Nat {
         p: &mut Packet<A>,
         port: u16,
         now: Time,
-    ) -> Result<Translated, DropReason> {
+    ) -> Result<(), DropReason> {
         if p.transport() == Transport::Error {
             return self.error_outbound(stations, p, port);
         }
@@ -287,7 +278,7 @@ impl Nat {
     /// [`DropReason::Unsolicited`] above all (default deny); [`DropReason::PublishFrom`], [`DropReason::NatQuota`],
     /// [`DropReason::NatFull`], [`DropReason::NatPorts`], [`DropReason::TcpWindow`]. No sender is told (RFC 5382 REQ-4a).
     #[inline]
-    pub fn inbound<A: Family>(&mut self, stations: &mut Stations, p: &mut Packet<A>, now: Time) -> Result<Translated, DropReason> {
+    pub fn inbound<A: Family>(&mut self, stations: &mut Stations, p: &mut Packet<A>, now: Time) -> Result<(), DropReason> {
         if p.transport() == Transport::Error {
             return self.error_inbound(stations, p);
         }
@@ -321,7 +312,7 @@ impl Nat {
         direction: Direction,
         p: &mut Packet<A>,
         now: Time,
-    ) -> Result<Translated, DropReason> {
+    ) -> Result<(), DropReason> {
         let (strict, inbound_refresh) = (self.config.strict_windows, self.config.inbound_refresh);
         let mut invalid = false;
         let table = A::table_mut(self);
@@ -388,7 +379,7 @@ impl Nat {
             counts.packets += 1;
             counts.bytes += bytes;
         }
-        Ok(Translated { owner: owner.port, direction })
+        Ok(())
     }
 
     /// N36: RFC 7857 2.2, a session that was reset lives four minutes from then on; but no longer than it would have anyway (N53).

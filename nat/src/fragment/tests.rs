@@ -68,7 +68,7 @@ fn admit<A: Address>(fragments: &mut Fragments<A>, p: &Packet<A>, now: Time) -> 
 }
 
 fn known(id: u32) -> Known<Ipv4Addr> {
-    Known { src: Ipv4Addr::new(203, 0, 113, 1), dst: DST, id, owner: 9 }
+    Known { src: Ipv4Addr::new(203, 0, 113, 1), dst: DST, id }
 }
 
 fn learn(fragments: &mut Fragments<Ipv4Addr>, first: &Packet<Ipv4Addr>, id: u32) {
@@ -302,8 +302,8 @@ fn ipv6_by_identification_alone() {
     let first = v6(0xdead_beef, 60, 0, true, &[&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp].concat());
     assert_eq!((first.tuple().protocol, first.tuple().dport), (17, 53));
     assert_eq!(admit(&mut fragments, &first, NOW), Fate::First);
-    let way = Known::of(&first, 9).unwrap();
-    assert_eq!(way, Known { src: SRC6, dst: DST6, id: 0xdead_beef, owner: 9 });
+    let way = Known::of(&first).unwrap();
+    assert_eq!(way, Known { src: SRC6, dst: DST6, id: 0xdead_beef });
     fragments.learn(&Datagram::of(&first, PORT).unwrap().0, way, NOW);
     // The octets of a later one are payload, whatever they look like: here options that would not end.
     let later = v6(0xdead_beef, 60, 24, false, &[17, 200, 0, 0, 0]);

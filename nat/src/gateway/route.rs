@@ -300,10 +300,10 @@ impl Gateway {
             }
         }
         match result {
-            Ok(translated) => {
+            Ok(()) => {
                 p.take_hop();
                 if let Some((datagram, _)) = named {
-                    uplink.learn(&p, datagram, translated.owner, now);
+                    uplink.learn(&p, datagram, now);
                 }
                 self.onward(p, before, Side::Inside, now)
             }
@@ -386,9 +386,9 @@ impl Gateway {
             }
         }
         match uplink.nat.inbound(stations, &mut p, now) {
-            Ok(translated) => {
+            Ok(()) => {
                 if let Some((datagram, _)) = named {
-                    uplink.learn(&p, datagram, translated.owner, now);
+                    uplink.learn(&p, datagram, now);
                 }
                 self.onward(p, before, Side::Uplink, now)
             }
@@ -451,8 +451,8 @@ impl Gateway {
 }
 
 impl Uplink {
-    fn learn<A: Routable>(&mut self, p: &Packet<A>, datagram: Datagram<A>, owner: u16, now: Time) {
-        if let Some(known) = Known::of(p, owner) {
+    fn learn<A: Routable>(&mut self, p: &Packet<A>, datagram: Datagram<A>, now: Time) {
+        if let Some(known) = Known::of(p) {
             A::fragments(self).learn(&datagram, known, now);
             if A::fragments(self).held() > 0 && self.releasing.len() < RELEASING {
                 self.releasing.push_back(A::release(datagram));
