@@ -355,12 +355,12 @@ impl Worker {
             self.uplink_told = false;
             self.datapath.set_uplink(None, 0)
         } else {
+            if let Some(gateway) = &mut self.datapath.gateway {
+                gateway.forget(id.get());
+            }
             self.datapath.remove_port(id)
         };
         let Some(port) = removed else { return false };
-        if let Some(gateway) = &mut self.datapath.gateway {
-            gateway.forget(id.get());
-        }
         if let Some(fd) = port.fd() {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
         }

@@ -159,6 +159,12 @@ impl Wan {
         self.announce(|address| moved || !had.contains(&address), now);
     }
 
+    /// Forgets who is on the link: it may be another one. Whoever is asked for just now is asked on.
+    pub fn forget_link(&mut self) {
+        self.router = None;
+        self.neighbors.forget_known();
+    }
+
     /// Announces all addresses again: the link may be another one, or its switches have forgotten where we are.
     pub fn announce_all(&mut self, now: Time) {
         self.announcing.clear();

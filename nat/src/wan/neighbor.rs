@@ -154,6 +154,11 @@ impl Neighbors {
         Resolved::Held
     }
 
+    /// Forgets all that is known and not asked about.
+    pub(super) fn forget_known(&mut self) {
+        self.hops.clear_class(KNOWN);
+    }
+
     /// Whom an address is known to belong to.
     pub(super) fn mac(&self, address: IpAddr) -> Option<UnicastMac> {
         self.hops.get(&address).and_then(|(hop, _)| hop.mac)

@@ -360,6 +360,20 @@ fn a_stale_hop_is_used_while_it_is_asked() {
 
 /// RFC 826, RFC 5227: only what is known already is changed by what nobody asked for, and it is not believed for long.
 #[test]
+fn another_link_is_known_by_nobody() {
+    let (mut wan, mut pool) = quiet();
+    let router = IpAddr::V4(ROUTER_V4);
+    assert!(matches!(wan.resolve(ROUTER_V4, packet(&mut pool, 1), at(3_000)), Resolved::Held));
+    drain(&mut wan, &mut pool, at(3_000));
+    receive(&mut wan, &reply_from((PEER, ROUTER_V4)), at(3_001));
+    drain(&mut wan, &mut pool, at(3_001));
+    assert_eq!(state(&wan, router, at(3_002)), Some((Some(mac(PEER)), "reachable")));
+    wan.forget_link();
+    assert_eq!(state(&wan, router, at(3_003)), None);
+    assert!(matches!(wan.resolve(ROUTER_V4, packet(&mut pool, 2), at(3_004)), Resolved::Held));
+}
+
+#[test]
 fn gratuitous_arp_moves_a_hop_and_makes_none() {
     let (mut wan, mut pool) = quiet();
     let gratuitous = |operation, from| arp(operation, (from, ROUTER_V4), BROADCAST, ROUTER_V4);

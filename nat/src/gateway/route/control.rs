@@ -71,7 +71,8 @@ impl Gateway {
     /// Sets the uplink, or its addresses: sessions of addresses that stay go on. `nat` counts only where there was none.
     pub fn set_uplink(&mut self, nat: NatConfig, wan: WanConfig, now: Time) {
         let key = self.key;
-        self.uplink.get_or_insert_with(|| Box::new(Uplink::new(nat, wan.clone(), key, now)));
+        let uplink = self.uplink.get_or_insert_with(|| Box::new(Uplink::new(nat, wan.clone(), key, now)));
+        uplink.wan.forget_link();
         self.readdress(wan, now);
     }
 
