@@ -34,6 +34,7 @@ pub mod offload;
 pub mod packet;
 pub mod ports;
 pub mod session;
+pub mod slirp;
 pub mod station;
 pub mod tcp_state;
 pub mod timeouts;

@@ -30,6 +30,8 @@ pub mod tcp {
     pub const SYN: u8 = 0x02;
     /// Reset.
     pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
 }
@@ -71,6 +73,8 @@ pub struct Segment {
     pub len: u32,
     /// Shift of the window scale option (RFC 7323 2.2), on a SYN.
     pub scale: Option<u8>,
+    /// The maximum segment size option (RFC 9293 3.7.1), on a SYN.
+    pub mss: Option<u16>,
 }
 
 impl Segment {

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn segment(flags: u8, seq: u32, ack: u32, len: u32) -> Segment {
-        Segment { seq, ack, flags, window: 1_000, len, scale: None }
+        Segment { seq, ack, flags, window: 1_000, len, scale: None, mss: None }
     }
 
     fn run(steps: &[(Direction, u8)]) -> Phase {

@@ -307,6 +307,16 @@ impl FrameBuf {
         true
     }
 
+    /// Begins a plain frame of `len` octets, undefined ones, to be written. `false` when they do not fit.
+    #[must_use]
+    pub fn begin(&mut self, len: usize) -> bool {
+        let fits = len <= MAX_FRAME;
+        if fits {
+            (self.start, self.len, self.meta) = (HEADROOM, len, FrameMeta::default());
+        }
+        fits
+    }
+
     /// The frame, tag excluded.
     #[inline]
     #[must_use]

@@ -211,14 +211,16 @@ pub(super) const fn is_of(kind: GsoKind, is_v6: bool, number: u8) -> bool {
 
 fn segment(header: &TcpHeaderSlice<'_>, octets: &[u8]) -> Segment {
     const FLAGS: usize = 13;
+    const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
     let flags = header.slice().get(FLAGS).copied().unwrap_or(0);
-    let scale = if flags & tcp::SYN == 0 {
-        None
-    } else {
+    let options = header.options();
+    let (mut scale, mut mss) = (None, None);
+    if flags & tcp::SYN != 0 {
         // RFC 7323 2.3: a shift above 14 is taken as 14.
-        find_option(header.options(), WINDOW_SCALE).and_then(|at| header.options().get(at + 2)).map(|shift| (*shift).min(14))
-    };
+        scale = find_option(options, WINDOW_SCALE).and_then(|at| options.get(at + 2)).map(|shift| (*shift).min(14));
+        mss = find_option(options, MSS).and_then(|at| options.get(at + 2..at + 4)).and_then(<[u8]>::first_chunk);
+    }
     Segment {
         seq: header.sequence_number(),
         ack: header.acknowledgment_number(),
@@ -226,6 +228,7 @@ fn segment(header: &TcpHeaderSlice<'_>, octets: &[u8]) -> Segment {
         window: header.window_size(),
         len: (octets.len() - header.slice().len()) as u32,
         scale,
+        mss: mss.map(|mss| u16::from_be_bytes(*mss)),
     }
 }
 

@@ -155,8 +155,15 @@ fn tcp_over_ipv4() {
     let p: Packet<Ipv4Addr> = parse(&octets).unwrap();
     assert_eq!(*p.tuple(), Tuple { src: SRC, dst: DST, sport: SPORT, dport: DPORT, protocol: protocol::TCP });
     // RFC 7323 2.3: a shift of 14 at the most.
-    let segment =
-        Segment { seq: 0x0102_0304, ack: 0x0506_0708, flags: tcp::SYN | tcp::ACK, window: 0x1f5, len: 4, scale: Some(14) };
+    let segment = Segment {
+        seq: 0x0102_0304,
+        ack: 0x0506_0708,
+        flags: tcp::SYN | tcp::ACK,
+        window: 0x1f5,
+        len: 4,
+        scale: Some(14),
+        mss: None,
+    };
     assert_eq!(p.transport(), Transport::Tcp(segment));
     assert_eq!((p.l3(), p.l4(), p.len(), p.hops(), p.fragment(), p.may_fragment()), (14, L4_V4, 48, 64, None, true));
     assert_eq!((p.payload(), p.mtu_len(), p.is_empty()), (&octets[L4_V4..], 48, false));
