@@ -15,6 +15,7 @@ use crate::counters::{Accounts, PortCounters, PortStats, Stats};
 use crate::port::Port;
 use crate::port::{MemoryPort, PacketSocket};
 use crate::sys::batch::{BATCH, Received};
+use crate::uplink::Sockets;
 use std::collections::VecDeque;
 use std::io;
 use vswitch_nat::gateway::{Gateway, Routed, Side};
@@ -31,6 +32,7 @@ mod floods;
 pub use floods::{FLOODS_WAITING, FLOODS_WAITING_PER_PORT};
 mod inhale;
 mod ports;
+mod sockets;
 
 /// Buffers of one worker: 16 MiB of address space, touched as needed.
 pub const POOL_FRAMES: usize = 256;
@@ -78,6 +80,8 @@ pub struct Datapath {
     pub switch: Switch,
     /// What answers for itself and routes.
     pub gateway: Option<Gateway>,
+    /// Where flows end, if that is the uplink.
+    sockets: Option<Box<Sockets>>,
     gateway_counters: PortCounters,
     ports: Vec<Option<Box<Attached>>>,
     pool: FramePool,
@@ -111,6 +115,7 @@ impl Datapath {
         Self {
             switch,
             gateway,
+            sockets: None,
             gateway_counters: PortCounters::default(),
             ports: Vec::new(),
             pool: FramePool::new(buffers),
@@ -188,6 +193,7 @@ impl Datapath {
             }
             Routed::Forward(side, frame) => self.gateway_gives(side, frame, now),
             Routed::Held => {}
+            Routed::Socket(packet) => self.socket_takes(from, packet, now),
             Routed::Consumed(frame) => {
                 self.consumed += 1;
                 self.pool.put(frame);

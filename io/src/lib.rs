@@ -14,4 +14,5 @@ pub mod port;
 pub mod privilege;
 pub mod relay;
 pub mod sys;
+pub mod uplink;
 pub mod worker;

@@ -185,7 +185,8 @@ fn restrict_files(confinement: &Confinement) -> Result<Enforced, PrivilegeError>
     let failed = || step("restrict file access");
     let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))
-        .and_then(|r| r.handle_access(AccessNet::from_all(LANDLOCK)))
+        // Flows connect; listening sockets are bound by the command line.
+        .and_then(|r| r.handle_access(AccessNet::BindTcp))
         .and_then(|r| r.scope(Scope::from_all(LANDLOCK)))
         .and_then(Ruleset::create)
         .map_err(failed())?;

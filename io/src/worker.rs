@@ -11,6 +11,7 @@ use crate::clock;
 use crate::counters::{Carried, PortCounters, Stats};
 use crate::datapath::{Datapath, Inhaled};
 use crate::port::Port;
+use crate::uplink::{self, Sockets};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -241,14 +242,19 @@ impl Worker {
             {
                 return Err(error);
             }
+            let now = clock::now();
             for event in &events {
-                if event.token().0 == PortId::UPLINK.index() {
+                if Sockets::is_token(event.token()) {
+                    let closed = event.is_read_closed() || event.is_error();
+                    let (readable, writable) = (event.is_readable(), event.is_writable());
+                    self.datapath.socket_event(event.token(), uplink::Event { readable, writable, closed }, now);
+                } else if event.token().0 == PortId::UPLINK.index() {
                     self.mark_ready(PortId::UPLINK);
                 } else if let Some(id) = u16::try_from(event.token().0).ok().and_then(PortId::new) {
                     self.mark_ready(id);
                 }
             }
-            self.breathe(clock::now());
+            self.breathe(now);
         }
         Ok(())
     }
@@ -312,8 +318,9 @@ impl Worker {
                     self.teller.tell(WorkerEvent::PortGone(id));
                 }
             }
+            self.datapath.flush_sockets(now);
         }
-        self.more = !self.paused && self.tend_gateway(now);
+        self.more = !self.paused && (self.tend_gateway(now) | self.datapath.serve_sockets(now));
         self.datapath.exhale();
         self.tend_uplink(now);
         for _ in 0..COMMANDS_PER_BREATH {

@@ -254,6 +254,8 @@ pub enum IcmpError {
     Prohibited,
     /// No route (RFC 792 type 3 code 0; RFC 4443 3.1 code 0).
     NoRoute,
+    /// Nobody listens there (RFC 1122 3.2.2.1 code 3; RFC 4443 3.1 code 4).
+    Port,
     /// The next hop does not answer (RFC 1122 3.3.1.5 code 1; RFC 4443 3.1 code 3).
     Unreachable,
 }
@@ -270,6 +272,8 @@ impl IcmpError {
             (Self::Prohibited, true) => (1, 1, 0),
             (Self::NoRoute, false) => (3, 0, 0),
             (Self::NoRoute, true) => (1, 0, 0),
+            (Self::Port, false) => (3, 3, 0),
+            (Self::Port, true) => (1, 4, 0),
             (Self::Unreachable, false) => (3, 1, 0),
             (Self::Unreachable, true) => (1, 3, 0),
         }

@@ -476,6 +476,13 @@ impl<A: Address> Packet<A> {
         }
     }
 
+    /// Computes a checksum that was still to be made.
+    pub(crate) fn finish_checksum(&mut self) {
+        if let Csum::Partial { start, offset } = core::mem::take(&mut self.frame.meta.csum) {
+            let _ = checksum::finish(self.frame.bytes_mut(), usize::from(start), usize::from(offset));
+        }
+    }
+
     /// The frame's octets, for who edits what the packet quotes.
     pub(crate) fn octets_mut(&mut self) -> &mut [u8] {
         self.frame.bytes_mut()

@@ -2,9 +2,13 @@
 //!
 //! Theory. With this uplink no packet leaves: a container's flow ends in a socket of the host, which needs no privilege and passes the
 //! host's firewall like any program's. The sockets are in the io crate; here is all that can be decided without one:
-//! - [`tcp`]: one connection, translated between segments and a socket;
+//! - [`exchange`]: what a packet is, where its socket is to go, and who may have one;
+//! - [`tcp`], [`flows`]: one connection, translated between segments and a socket, and the table of them;
 //! - [`reach`]: where containers may go;
 //! - [`wire`]: writing frames.
+pub mod datagrams;
+pub mod exchange;
+pub mod flows;
 pub mod reach;
 pub mod tcp;
 pub mod wire;

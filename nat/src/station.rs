@@ -86,6 +86,8 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Stations {
     slots: Vec<Slot>,
+    /// Generations begun.
+    changes: u64,
     by_address: HashMap<IpAddr, u16, FixedState>,
     learned: AgedMap<u128, (UnicastMac, u16)>,
 }
@@ -101,6 +103,7 @@ impl Stations {
     pub fn new(seed: u64) -> Self {
         Self {
             slots: Vec::new(),
+            changes: 0,
             by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
             learned: AgedMap::new(LEARNED, 1, seed),
         }
@@ -133,6 +136,7 @@ impl Stations {
     pub fn remove(&mut self, port: u16) {
         let Some(slot) = self.slots.get_mut(usize::from(port)) else { return };
         let station = slot.station.take();
+        self.changes = self.changes.wrapping_add(1);
         *slot = Slot { station: None, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
         for address in station.into_iter().flat_map(|station| [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)]).flatten() {
             if self.by_address.get(&address) == Some(&port) {
@@ -155,6 +159,7 @@ impl Stations {
 
     /// Makes all that a station has dead, and leaves the station.
     pub fn flush(&mut self, port: u16) {
+        self.changes = self.changes.wrapping_add(1);
         if let Some(slot) = self.slots.get_mut(usize::from(port)) {
             *slot = Slot { station: slot.station, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
         }
@@ -176,6 +181,13 @@ impl Stations {
     #[must_use]
     pub fn owner(&self, port: u16) -> Owner {
         Owner { port, generation: self.slots.get(usize::from(port)).map_or(0, |slot| slot.generation) }
+    }
+
+    /// How often anybody's generation ended.
+    #[inline]
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether a station of that generation is still there.

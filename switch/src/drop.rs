@@ -104,6 +104,10 @@ drop_reasons! {
     NoNeighbour = "no-neighbour", "next hop does not answer ARP or neighbour solicitation";
     /// Gateway: no uplink address, or no route to it.
     NoRoute = "no-route", "no route there: the uplink has no gateway or no address of this family";
+    /// Reach control: an address that containers may not reach through the host's sockets, or a rule of the container's.
+    Reach = "reach", "destination that this container may not reach, see: attach --allow, --deny";
+    /// The host's socket refused it: no route there, its firewall, or no more of something.
+    SocketRefused = "socket-refused", "the host's socket refused it (no route, firewall, out of sockets)";
     /// Gateway: something that it does not serve.
     GatewayUnserved = "gateway-unserved", "the gateway serves no such protocol or destination (no uplink)";
 }

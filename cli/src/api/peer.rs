@@ -40,6 +40,7 @@ impl Power {
                 | Verb::Detach { .. }
                 | Verb::Uplink
                 | Verb::UplinkPacket(_)
+                | Verb::UplinkSocket
                 | Verb::UplinkNone
                 | Verb::Publish { .. }
                 | Verb::Unpublish { .. }

@@ -82,6 +82,7 @@ pub enum Verb {
     Uplink,
     /// With the packet socket's fd.
     UplinkPacket(UplinkOrder),
+    UplinkSocket,
     UplinkNone,
     Publish {
         /// As `publish` takes it.

@@ -16,6 +16,8 @@ pub enum Uplink {
 pub enum UplinkSet {
     /// None: containers reach each other only
     None,
+    /// The host's sockets: no privilege needed, and the host's firewall applies
+    Socket,
     /// An interface on which vswitch has its own hardware and IP addresses, past the host's firewall
     Packet(PacketUplink),
 }

@@ -27,6 +27,7 @@ pub fn run(action: Option<Uplink>, json: bool) -> Result<()> {
     match action {
         None => show(json),
         Some(Uplink::Set { kind: UplinkSet::None }) => Client::connect()?.ask(Verb::UplinkNone, &[]),
+        Some(Uplink::Set { kind: UplinkSet::Socket }) => Client::connect()?.ask(Verb::UplinkSocket, &[]),
         Some(Uplink::Set { kind: UplinkSet::Packet(args) }) => set(&args),
     }
 }

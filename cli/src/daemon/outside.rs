@@ -40,11 +40,22 @@ pub struct Publication {
 #[derive(Debug, Default)]
 pub struct Outside {
     pub uplink: Option<UplinkOrder>,
+    /// The host's sockets, in place of it.
+    pub sockets: bool,
     pub published: BTreeMap<u32, Publication>,
     pub last_rule: u32,
 }
 
 impl Outside {
+    /// The uplink in one line.
+    pub fn describe(&self) -> String {
+        match &self.uplink {
+            Some(uplink) => uplink.describe(),
+            None if self.sockets => "socket".into(),
+            None => "none".into(),
+        }
+    }
+
     /// The uplink's interface, for the log.
     pub fn iface(&self) -> &str {
         self.uplink.as_ref().map_or("-", |uplink| &uplink.iface)
@@ -123,6 +134,9 @@ impl Daemon {
             bail!(PublishProblem::NoAddress);
         }
         super::judge::uplink(&wan, &order.gateways, &self.registry.network)?;
+        if std::mem::take(&mut self.outside.sockets) {
+            self.worker.set_sockets(false)??;
+        }
         let mtu = order.mtu;
         // The port first: what the gateway has to say at once would be lost without it.
         self.worker.set_uplink(Some((port, mtu)))?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
@@ -159,8 +173,22 @@ impl Daemon {
         self.saver.mark();
     }
 
+    /// Makes the host's sockets the uplink.
+    pub(super) fn set_sockets(&mut self) -> Result<Value> {
+        self.clear_uplink()?;
+        self.worker.set_sockets(true)??;
+        self.outside.sockets = true;
+        tracing::info!("uplink socket");
+        self.saver.mark();
+        done()
+    }
+
     /// Takes the uplink away; what is published stays for the next one.
     pub(super) fn clear_uplink(&mut self) -> Result<Value> {
+        if std::mem::take(&mut self.outside.sockets) {
+            self.worker.set_sockets(false)??;
+            self.saver.mark();
+        }
         self.worker.set_uplink(None)?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
         self.worker.clear_uplink()?;
         if self.outside.uplink.take().is_some() {

@@ -247,7 +247,7 @@ impl Datapath {
             tx: all.tx_frames - uplink.tx_frames,
             to_uplink: self.closed_uplinks.1 + uplink.tx_frames,
             consumed: self.consumed,
-            held: queued + floods + gateway,
+            held: queued + floods + gateway + self.sockets.as_ref().map_or(0, |sockets| sockets.held()) as u64,
             dropped: all.drops.total(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Everything that is not listed fails with EPERM: among it all that enters or makes namespaces (setns, unshare, clone
 //! with CLONE_NEW*), starts programs or processes (execve, fork), looks into others (ptrace, process_vm_readv), loads
-//! code into the kernel (bpf), changes mounts, and makes sockets other than unix ones. The flags of clone3 are in
+//! code into the kernel (bpf), changes mounts, and makes sockets other than unix ones and
+//! the streams and datagrams of IP in which containers' flows end (so no raw, packet or netlink socket). The flags of clone3 are in
 //! memory, where a filter cannot look, so a second filter answers ENOSYS, for which the C library has a fallback:
 //! clone. Where two filters disagree the kernel takes the stricter answer, and of two errors the later filter's.
 //!
@@ -204,6 +205,9 @@ const CLONE_NAMESPACES: u64 = (libc::CLONE_NEWNS
 /// A thread of ours: what clone(2) may make.
 const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 
+/// The part of socket(2)'s second argument that is no flag (SOCK_TYPE_MASK, linux/net.h).
+const SOCKET_KIND: u64 = 0xf;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// One rule: argument number `argument` passes `op` against `value` (its lower 32 bits: all those used are ints).
@@ -224,7 +228,16 @@ fn rules() -> seccompiler::Result<Rules> {
         rules.insert(*call, Vec::new());
     }
     let unix = libc::AF_UNIX as u64;
-    rules.insert(libc::SYS_socket, one_of(0, &[unix])?);
+    let mut sockets = one_of(0, &[unix])?;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+            sockets.push(SeccompRule::new(vec![
+                SeccompCondition::new(0, Width::Dword, Op::Eq, family as u64)?,
+                SeccompCondition::new(1, Width::Dword, Op::MaskedEq(SOCKET_KIND), kind as u64)?,
+            ])?);
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
     rules.insert(libc::SYS_socketpair, one_of(0, &[unix])?);
     rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS)?);
     rules.insert(libc::SYS_prctl, one_of(0, PRCTLS)?);

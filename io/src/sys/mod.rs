@@ -9,6 +9,7 @@
 //! - [`scm`]: bytes with fds over unix sockets, peer credentials;
 //! - [`ns`]: the nsfs ioctls;
 //! - [`sender`]: a send-only AF_PACKET socket for load generators;
+//! - [`socket`]: peeking and discarding on the host's sockets;
 //! - [`process`]: pidfds, process facts from /proc, limits.
 #![allow(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod packet;
 pub mod process;
 pub mod scm;
 pub mod sender;
+pub mod socket;
 pub mod tun;
 pub mod users;
 

@@ -59,6 +59,18 @@ impl WorkerHandle {
         })
     }
 
+    /// Makes the host's sockets the uplink, or no longer: then all their flows end.
+    ///
+    /// # Errors
+    /// The worker is gone; or nothing more can be waited for.
+    pub fn set_sockets(&self, on: bool) -> Result<io::Result<()>, WorkerError> {
+        self.ask(move |worker| {
+            let registry = if on { Some(worker.poll.registry().try_clone()?) } else { None };
+            worker.datapath.set_sockets(registry, clock::now());
+            Ok(())
+        })
+    }
+
     /// Takes from the gateway what it has for an uplink: sessions, published ports and what waits.
     ///
     /// # Errors

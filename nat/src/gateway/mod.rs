@@ -15,15 +15,18 @@ pub mod arp;
 pub mod icmp;
 mod icmp6;
 pub mod route;
+pub mod sockets;
 
 use crate::icmp_error::Limiter;
 use crate::ndp;
 use crate::packet::address_frame;
+use crate::slirp::exchange::Exchange;
 use crate::station::Stations;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use route::Uplink;
+use sockets::SocketPacket;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, Head, Time, UnicastMac};
 
 /// Who the gateway is.
@@ -111,6 +114,8 @@ pub enum Routed {
     Refuse(Side, FrameBuf, DropReason),
     /// It goes on, translated.
     Forward(Side, FrameBuf),
+    /// Its flow ends in a socket of the host.
+    Socket(SocketPacket),
     /// Another frame than any that came: only from [`Gateway::poll_output`].
     Generated(Side, FrameBuf),
     /// It waits here, and comes out of [`Gateway::poll_output`].
@@ -147,6 +152,8 @@ pub struct Gateway {
     /// Who is inside.
     pub stations: Stations,
     uplink: Option<Box<Uplink>>,
+    /// What there is with a socket uplink, in place of the other.
+    exchange: Option<Box<Exchange>>,
     /// Errors that a port may still be told, by its number.
     limiters: Vec<Limiter>,
 }
@@ -155,7 +162,7 @@ impl Gateway {
     /// A gateway without an uplink. `key` is 128 bits that nobody outside knows.
     #[must_use]
     pub fn new(config: GatewayConfig, key: [u64; 2]) -> Self {
-        Self { config, key, stations: Stations::new(key[0]), uplink: None, limiters: Vec::new() }
+        Self { config, key, stations: Stations::new(key[0]), uplink: None, exchange: None, limiters: Vec::new() }
     }
 
     /// Who it is.

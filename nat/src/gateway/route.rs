@@ -13,6 +13,7 @@
 //! and comes out of [`Gateway::poll_output`].
 //!
 //! Inside to inside is not routed: stations of one subnet talk through the switch, which knows who is isolated from whom.
+use super::sockets::AnyPacket;
 use super::{Gateway, GatewayConfig, Routed, Side, turn};
 use crate::checksum;
 use crate::flow::{Address, Tuple};
@@ -82,6 +83,8 @@ pub(super) trait Routable: Family + Linked {
     fn is_inside(config: &GatewayConfig, address: Self) -> bool;
     /// The gateway's own address.
     fn own(config: &GatewayConfig) -> Option<Self>;
+    /// A packet, of whichever family.
+    fn any(packet: Packet<Self>) -> AnyPacket;
 }
 
 impl Routable for Ipv4Addr {
@@ -103,6 +106,10 @@ impl Routable for Ipv4Addr {
     fn own(config: &GatewayConfig) -> Option<Self> {
         Some(config.address)
     }
+
+    fn any(packet: Packet<Self>) -> AnyPacket {
+        AnyPacket::V4(packet)
+    }
 }
 
 impl Routable for Ipv6Addr {
@@ -123,6 +130,10 @@ impl Routable for Ipv6Addr {
 
     fn own(config: &GatewayConfig) -> Option<Self> {
         config.v6.map(|v6| v6.address)
+    }
+
+    fn any(packet: Packet<Self>) -> AnyPacket {
+        AnyPacket::V6(packet)
     }
 }
 
@@ -188,7 +199,7 @@ impl Uplink {
 }
 
 /// Tells a packet's sender why it goes no further, where that may be, in its own buffer.
-fn refuse<A: Routable>(
+pub(super) fn refuse<A: Routable>(
     p: Packet<A>,
     (error, reason): (IcmpError, DropReason),
     source: Option<A>,
@@ -235,7 +246,9 @@ impl Gateway {
         // Ports are published at the gateway's address too.
         let number = packet.get(if A::IS_V6 { 6 } else { 9 }).copied();
         let has_ports = matches!(number, Some(crate::flow::protocol::TCP | crate::flow::protocol::UDP));
-        has_ports && self.uplink.as_deref().is_some_and(|uplink| !uplink.nat.table::<A>().forwards.is_empty())
+        has_ports
+            && (self.exchange.is_some()
+                || self.uplink.as_deref().is_some_and(|uplink| !uplink.nat.table::<A>().forwards.is_empty()))
     }
 
     fn is_broadcast(&self, address: core::net::IpAddr) -> bool {
@@ -259,6 +272,9 @@ impl Gateway {
         let Some(limiter) = limiters.get_mut(usize::from(ingress)) else {
             return Routed::Drop(p.into_frame(), DropReason::NatState);
         };
+        if self.exchange.is_some() {
+            return self.to_sockets(p, head.src, ingress, now);
+        }
         let (own, back) = (A::own(config), (Side::Inside, config.mac));
         let Some(uplink) = uplink.as_deref_mut() else {
             // Better than letting it wait: there is nothing to wait for.

@@ -157,6 +157,7 @@ pub struct Tcp {
     /// Our shift; zero where windows do not scale.
     scale: u8,
     offer: Offer,
+    most: u32,
     finished: bool,
     ack_due: bool,
     syn_due: bool,
@@ -196,6 +197,7 @@ impl Tcp {
             told: 0,
             scale: 0,
             offer: Offer { mss, scale: Some(SCALE) },
+            most: u32::MAX,
             finished: false,
             ack_due: false,
             syn_due: false,
@@ -251,6 +253,17 @@ impl Tcp {
     #[must_use]
     pub const fn mss(&self) -> u16 {
         self.mss
+    }
+
+    /// The sequence number of the container's SYN, while nothing else came.
+    #[must_use]
+    pub const fn first(&self) -> u32 {
+        self.rcv.wrapping_sub(1)
+    }
+
+    /// At most so many octets of the next segment are taken, what is more is as if it were lost.
+    pub const fn limit(&mut self, most: u32) {
+        self.most = most;
     }
 
     /// Octets of the host's that were sent and not acknowledged: the offset at which the socket is peeked.
@@ -519,7 +532,7 @@ impl Tcp {
             return none;
         }
         let room = self.granted.wrapping_sub(self.rcv);
-        let len = (s.len - skip).min(room);
+        let len = (s.len - skip).min(room).min(self.most);
         self.rcv = self.rcv.wrapping_add(len);
         let finish = fin == 1 && skip + len == s.len;
         if finish {

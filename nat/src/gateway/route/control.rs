@@ -19,9 +19,12 @@ impl Gateway {
         self.uplink.as_deref().map_or(0, Uplink::held)
     }
 
-    /// When [`Gateway::poll_output`] will have something, at the latest.
+    /// When [`Gateway::poll_output`], or the sockets, will have something, at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
+        if let Some(exchange) = &self.exchange {
+            return exchange.flows.deadline();
+        }
         let uplink = self.uplink.as_deref()?;
         // What is ready and waits for buffers only.
         let ready = (!uplink.cutting.is_empty() || !uplink.releasing.is_empty()).then_some(Time::ZERO);

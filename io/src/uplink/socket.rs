@@ -1,0 +1,156 @@
+//! The socket uplink: containers' flows end in sockets of the host.
+//!
+//! Theory. What a packet is and what is to be said to a container is decided in [`vswitch_nat::slirp`]; here are the sockets, one a flow
+//! under the flow's slot, and the three turns of a breath:
+//! - [`Sockets::take`], for each packet: payloads are *held*, in the buffers in which they came;
+//! - [`Sockets::flush`], after each port's turn: a flow's held payloads go to its socket in one call, what it does not take is spilled, and
+//!   all is acknowledged at once. What containers acknowledged is taken out of the sockets;
+//! - [`Sockets::poll`], until it has nothing: acknowledgements and the like first, then what sockets have to say, a frame of up to
+//!   64 KiB at a time, flow after flow.
+//!
+//! *Spill*: octets that a container sent within the window granted to it and that the socket did not take. It is bounded by the window,
+//! [`SPILL`] a flow, and by [`SPILL_ALL`] together: beyond that nothing is taken, and the container sends it again.
+//!
+//! Edge-triggered readiness: a socket is *readable* from its event on until a peek finds less than it asked for; a socket whose other
+//! end has closed stays so until the end was read, for no other event comes.
+mod tcp;
+
+use crate::sys::socket;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use vswitch_nat::Gateway;
+use vswitch_nat::gateway::Routed;
+use vswitch_nat::gateway::sockets::{AnyPacket, SocketPacket};
+use vswitch_nat::icmp_error::IcmpError;
+use vswitch_nat::slirp::flows::Flow;
+use vswitch_switch::{FrameBuf, FramePool, Time};
+
+/// Octets that one flow may have spilled: the window while nothing is.
+pub const SPILL: u32 = 4 << 20;
+/// Octets that all flows together may.
+pub const SPILL_ALL: usize = 64 << 20;
+/// Payloads held at the most: a quarter of a worker's buffers.
+const HELD: usize = 64;
+/// Acknowledged octets that are left in a socket for a while, to be taken out together.
+const LAZY: u32 = 256 << 10;
+
+/// Where tokens of flows begin: above those of ports.
+const TCP_TOKENS: usize = 1 << 28;
+
+/// What epoll said of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Something may be read.
+    pub readable: bool,
+    /// Something may be written, or a connection stands.
+    pub writable: bool,
+    /// The other end sends no more, or there is an error.
+    pub closed: bool,
+}
+
+/// A payload that waits for its flow's socket.
+#[derive(Debug)]
+struct Held {
+    slot: u32,
+    frame: FrameBuf,
+    start: usize,
+    len: usize,
+}
+
+/// See the module's theory.
+#[derive(Debug)]
+pub struct Sockets {
+    registry: Registry,
+    tcp: Vec<Option<tcp::Stream>>,
+    held: Vec<Held>,
+    /// Flows whose socket may have something for the container.
+    ready: VecDeque<u32>,
+    /// Flows from whose socket octets are to be taken out.
+    lazy: Vec<u32>,
+    spilled: usize,
+    /// Frames that sockets have taken since this was asked for.
+    done: u64,
+    /// Changes of the stations at the last look.
+    changes: u64,
+    /// Flows that could not be, and what their containers are told.
+    told: VecDeque<(Box<Flow>, IcmpError)>,
+    /// Octets read to be left out, where the kernel cannot peek at an offset.
+    waste: Vec<u8>,
+}
+
+impl Sockets {
+    /// None yet; they will be waited for with `registry`.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            tcp: Vec::new(),
+            held: Vec::with_capacity(HELD),
+            ready: VecDeque::new(),
+            lazy: Vec::new(),
+            spilled: 0,
+            done: 0,
+            changes: 0,
+            told: VecDeque::new(),
+            waste: Vec::new(),
+        }
+    }
+
+    /// Whether a token is one of ours.
+    #[must_use]
+    pub const fn is_token(token: Token) -> bool {
+        token.0 >= TCP_TOKENS && token.0 < TCP_TOKENS << 4
+    }
+
+    /// Frames that sockets have taken since the last call.
+    pub fn take_done(&mut self) -> u64 {
+        std::mem::take(&mut self.done)
+    }
+
+    /// Frames held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether a turn would do something.
+    #[must_use]
+    pub fn has_work(&self, gateway: &Gateway) -> bool {
+        !self.held.is_empty() || !self.ready.is_empty() || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due())
+    }
+
+    /// A socket's event.
+    pub fn event(&mut self, gateway: &mut Gateway, token: Token, event: Event, now: Time) {
+        if let Ok(slot) = u32::try_from(token.0 - TCP_TOKENS) {
+            self.stream_event(gateway, slot, event, now);
+        }
+    }
+
+    /// Takes a packet of a container's.
+    pub fn take(&mut self, gateway: &mut Gateway, packet: SocketPacket, pool: &mut FramePool, now: Time) -> Routed {
+        let is_tcp = match &packet.packet {
+            AnyPacket::V4(p) => p.tuple().protocol == vswitch_nat::flow::protocol::TCP,
+            AnyPacket::V6(p) => p.tuple().protocol == vswitch_nat::flow::protocol::TCP,
+        };
+        if is_tcp {
+            return self.take_tcp(gateway, packet, pool, now);
+        }
+        gateway.refuse_packet(packet, (IcmpError::Prohibited, vswitch_switch::DropReason::GatewayUnserved), now)
+    }
+
+    /// The next frame for a container; `None` when there is none now, or no buffer for it.
+    pub fn poll(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        let changes = gateway.stations.changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            self.sweep(gateway);
+        }
+        self.poll_tcp(gateway, pool, now)
+    }
+
+    fn wait_for(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+    }
+}

@@ -1,0 +1,576 @@
+//! TCP flows' sockets.
+use super::*;
+use socket2::Socket;
+use std::io::IoSlice;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+use vswitch_nat::flow::Address;
+use vswitch_nat::icmp_error::IcmpError;
+use vswitch_nat::packet::{Packet, Transport, tcp as flags};
+use vswitch_nat::slirp::exchange::TcpFate;
+use vswitch_nat::slirp::flows::Flow;
+use vswitch_nat::slirp::tcp::{Emit, Expired, State};
+use vswitch_nat::slirp::wire::{Link, longest, tcp_headers, write_tcp};
+use vswitch_switch::DropReason;
+use vswitch_switch::head::ETHERNET_HEADER;
+
+/// A flow's socket.
+#[derive(Debug)]
+pub(super) struct Stream {
+    socket: Socket,
+    /// Whether the kernel keeps the peek offset.
+    peeks: bool,
+    /// See the theory; what was sent of it is before `sent`.
+    spill: Vec<u8>,
+    sent: usize,
+    /// Octets that the container has and that are still in the socket.
+    unconsumed: u32,
+    readable: bool,
+    closed: bool,
+    /// It is in the list of those that are ready, of those that are lazy.
+    is_listed: bool,
+    is_lazy: bool,
+    /// shutdown() once the spill is through.
+    finish: bool,
+}
+
+impl Stream {
+    const fn new(socket: Socket, peeks: bool) -> Self {
+        Self {
+            socket,
+            peeks,
+            spill: Vec::new(),
+            sent: 0,
+            unconsumed: 0,
+            readable: false,
+            closed: false,
+            is_listed: false,
+            is_lazy: false,
+            finish: false,
+        }
+    }
+
+    fn spilled(&self) -> usize {
+        self.spill.len() - self.sent
+    }
+}
+
+/// What a failed connect() means to the container: `None` for nothing, for it waits as long itself.
+enum Failure {
+    Reset,
+    Told(IcmpError),
+    Silent,
+}
+
+fn failure(error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::ECONNABORTED) => Failure::Reset,
+        Some(libc::ENETUNREACH | libc::EAFNOSUPPORT) => Failure::Told(IcmpError::NoRoute),
+        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => Failure::Told(IcmpError::Unreachable),
+        Some(libc::ETIMEDOUT) => Failure::Silent,
+        // The host's firewall, and whatever it has no more of.
+        _ => Failure::Told(IcmpError::Prohibited),
+    }
+}
+
+/// The part of a packet that a flow is about.
+fn facts<A: Address>(p: &Packet<A>) -> Option<(vswitch_nat::packet::Segment, usize, usize)> {
+    let Transport::Tcp(segment) = p.transport() else { return None };
+    Some((segment, p.l4() + p.payload().len() - segment.len as usize, p.len()))
+}
+
+impl Sockets {
+    pub(super) fn take_tcp(&mut self, gateway: &mut Gateway, packet: SocketPacket, pool: &mut FramePool, now: Time) -> Routed {
+        let SocketPacket { packet: p, ingress, mac } = &packet;
+        let Some((exchange, stations, config)) = gateway.exchange_mut() else {
+            return Routed::Drop(packet.packet.into_frame(), DropReason::GatewayUnserved);
+        };
+        let fate = match p {
+            AnyPacket::V4(p) => exchange.tcp(stations, config, p, (*ingress, *mac), now),
+            AnyPacket::V6(p) => exchange.tcp(stations, config, p, (*ingress, *mac), now),
+        };
+        match fate {
+            TcpFate::Flow(slot) => self.segment(gateway, slot, packet, pool, now),
+            TcpFate::Connect(slot, to) => self.connect(gateway, slot, to, packet, now),
+            TcpFate::Reset(reason) => gateway.reset_packet(packet, reason),
+            TcpFate::Refuse(error, reason) => gateway.refuse_packet(packet, (error, reason), now),
+            TcpFate::Drop(reason) => Routed::Drop(packet.packet.into_frame(), reason),
+        }
+    }
+
+    fn connect(&mut self, gateway: &mut Gateway, slot: u32, to: SocketAddr, packet: SocketPacket, now: Time) -> Routed {
+        let opened = socket::connect_stream(to).and_then(|(socket, peeks)| self.enter(slot, Stream::new(socket, peeks)));
+        let Err(error) = opened else { return Routed::Consumed(packet.packet.into_frame()) };
+        if let Some((exchange, stations, _)) = gateway.exchange_mut() {
+            exchange.close(stations, slot);
+        }
+        match failure(&error) {
+            Failure::Reset => gateway.reset_packet(packet, DropReason::SocketRefused),
+            Failure::Told(told) => gateway.refuse_packet(packet, (told, DropReason::SocketRefused), now),
+            Failure::Silent => Routed::Drop(packet.packet.into_frame(), DropReason::SocketRefused),
+        }
+    }
+
+    fn enter(&mut self, slot: u32, stream: Stream) -> io::Result<()> {
+        self.wait_for(&stream.socket, Token(TCP_TOKENS + slot as usize))?;
+        let index = slot as usize;
+        if self.tcp.len() <= index {
+            self.tcp.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.tcp.get_mut(index) {
+            *place = Some(stream);
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, slot: u32) -> Option<&mut Stream> {
+        self.tcp.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// A segment of a flow's.
+    fn segment(&mut self, gateway: &mut Gateway, slot: u32, packet: SocketPacket, pool: &mut FramePool, now: Time) -> Routed {
+        let facts = match &packet.packet {
+            AnyPacket::V4(p) => facts(p),
+            AnyPacket::V6(p) => facts(p),
+        };
+        let frame = packet.packet.into_frame();
+        if self.held.len() >= HELD {
+            self.flush(gateway, pool, now);
+        }
+        let full = self.spilled >= SPILL_ALL;
+        let Some((exchange, ..)) = gateway.exchange_mut() else { return Routed::Consumed(frame) };
+        let (Some((segment, payload, octets)), Some(flow)) = (facts, exchange.flows.get_mut(slot)) else {
+            return Routed::Consumed(frame);
+        };
+        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return Routed::Consumed(frame) };
+        flow.count_out(octets);
+        flow.tcp.limit(if full { 0 } else { u32::MAX });
+        let taken = flow.tcp.segment(&segment, now);
+        stream.unconsumed = stream.unconsumed.saturating_add(taken.consume);
+        stream.finish |= taken.finish;
+        if taken.consume > 0 && !std::mem::replace(&mut stream.is_lazy, true) {
+            self.lazy.push(slot);
+        }
+        if stream.readable && !stream.is_listed && flow.tcp.may_send() > 0 {
+            stream.is_listed = true;
+            self.ready.push_back(slot);
+        }
+        exchange.flows.touched(slot);
+        if taken.reset {
+            self.abort(gateway, slot);
+            return Routed::Consumed(frame);
+        }
+        if taken.len > 0 {
+            let (start, len) = (payload + taken.skip as usize, taken.len as usize);
+            self.held.push(Held { slot, frame, start, len });
+            return Routed::Held;
+        }
+        if taken.finish {
+            self.end_of_container(slot);
+        }
+        exchange_due(gateway, slot);
+        Routed::Consumed(frame)
+    }
+
+    /// The container's FIN goes on, once all before it has gone.
+    fn end_of_container(&mut self, slot: u32) {
+        let waits = self.held.iter().any(|held| held.slot == slot);
+        if let Some(stream) = self.stream(slot)
+            && stream.finish
+            && !waits
+            && stream.spilled() == 0
+        {
+            stream.finish = false;
+            let _ = stream.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Sends what is held, and takes out what containers have. Gives the buffers back.
+    pub fn flush(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) {
+        let count = self.held.len();
+        let mut held = std::mem::take(&mut self.held);
+        while let Some(slot) = held.first().map(|first| first.slot) {
+            self.send_held(gateway, slot, &held, now);
+            let mut at = 0;
+            while at < held.len() {
+                if held.get(at).is_some_and(|held| held.slot == slot) {
+                    pool.put(held.remove(at).frame);
+                } else {
+                    at += 1;
+                }
+            }
+            self.end_of_container(slot);
+        }
+        self.held = held;
+        self.done += count as u64;
+        self.consume(gateway);
+    }
+
+    /// One flow's payloads, in their order.
+    fn send_held(&mut self, gateway: &mut Gateway, slot: u32, held: &[Held], now: Time) {
+        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let own = || held.iter().filter(|held| held.slot == slot);
+        let payload = |held: &Held| {
+            held.frame.bytes().get(held.start..held.start + held.len).map_or(0..0, |_| held.start..held.start + held.len)
+        };
+        let total: usize = own().map(|held| held.len).sum();
+        let mut sent = 0;
+        if stream.spilled() == 0 {
+            let mut pieces = [IoSlice::new(&[]); socket::PIECES];
+            let mut count = 0;
+            for (piece, held) in pieces.iter_mut().zip(own()) {
+                *piece = IoSlice::new(held.frame.bytes().get(payload(held)).unwrap_or_default());
+                count += 1;
+            }
+            match socket::send(&stream.socket, pieces.get(..count).unwrap_or_default()) {
+                Ok(octets) => sent = octets,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.broken(gateway, slot, now),
+            }
+        }
+        if sent < total {
+            let mut skip = sent;
+            for held in own() {
+                let octets = held.frame.bytes().get(payload(held)).unwrap_or_default();
+                let rest = octets.get(skip.min(octets.len())..).unwrap_or_default();
+                skip = skip.saturating_sub(octets.len());
+                stream.spill.extend_from_slice(rest);
+                self.spilled += rest.len();
+            }
+        }
+        self.regrant(gateway, slot);
+    }
+
+    /// What the host's side can take has changed.
+    fn regrant(&mut self, gateway: &mut Gateway, slot: u32) {
+        let Some(stream) = self.tcp.get(slot as usize).and_then(Option::as_ref) else { return };
+        let room = if self.spilled >= SPILL_ALL / 2 { SPILL / 16 } else { SPILL };
+        let room = room.saturating_sub(u32::try_from(stream.spilled()).unwrap_or(u32::MAX));
+        if let Some((exchange, ..)) = gateway.exchange_mut()
+            && let Some(flow) = exchange.flows.get_mut(slot)
+        {
+            flow.tcp.grant(room);
+            exchange.flows.is_due(slot);
+        }
+    }
+
+    /// Takes out of sockets what containers have.
+    fn consume(&mut self, gateway: &mut Gateway) {
+        let mut lazy = std::mem::take(&mut self.lazy);
+        lazy.retain(|&slot| {
+            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
+            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
+            if stream.unconsumed < LAZY && flying > 0 {
+                return true;
+            }
+            if let Ok(octets) = socket::discard(&stream.socket, stream.unconsumed as usize) {
+                stream.unconsumed = stream.unconsumed.saturating_sub(u32::try_from(octets).unwrap_or(u32::MAX));
+            }
+            stream.is_lazy = false;
+            false
+        });
+        self.lazy = lazy;
+    }
+
+    pub(super) fn stream_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {
+        let Some(state) = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map(|flow| flow.tcp.state()) else {
+            return;
+        };
+        if state == State::Connecting {
+            return self.connection_event(gateway, slot, event, now);
+        }
+        let Some(stream) = self.stream(slot) else { return };
+        stream.readable |= event.readable || event.closed;
+        stream.closed |= event.closed;
+        if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
+            self.ready.push_back(slot);
+        }
+        if event.writable {
+            self.drain_spill(gateway, slot, now);
+        }
+    }
+
+    fn connection_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {
+        if !event.writable && !event.closed {
+            return;
+        }
+        let Some(stream) = self.stream(slot) else { return };
+        match stream.socket.take_error() {
+            Ok(None) => {
+                stream.readable = event.readable || event.closed;
+                stream.closed = event.closed;
+                if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
+                    self.ready.push_back(slot);
+                }
+                if let Some((exchange, ..)) = gateway.exchange_mut()
+                    && let Some(flow) = exchange.flows.get_mut(slot)
+                {
+                    flow.tcp.connected(now);
+                    exchange.flows.touched(slot);
+                    exchange.flows.is_due(slot);
+                }
+            }
+            Ok(Some(error)) | Err(error) => self.not_connected(gateway, slot, &error),
+        }
+    }
+
+    fn not_connected(&mut self, gateway: &mut Gateway, slot: u32, error: &io::Error) {
+        let Some((exchange, stations, _)) = gateway.exchange_mut() else { return };
+        match failure(error) {
+            Failure::Reset => {
+                if let Some(flow) = exchange.flows.get_mut(slot) {
+                    flow.tcp.reset();
+                }
+                exchange.flows.is_due(slot);
+            }
+            Failure::Told(told) => {
+                if let Some(flow) = exchange.close(stations, slot) {
+                    self.told.push_back((Box::new(flow), told));
+                }
+            }
+            Failure::Silent => drop(exchange.close(stations, slot)),
+        }
+        self.forget(slot);
+    }
+
+    fn drain_spill(&mut self, gateway: &mut Gateway, slot: u32, now: Time) {
+        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if stream.spilled() == 0 {
+            return;
+        }
+        let rest = stream.spill.get(stream.sent..).unwrap_or_default();
+        match socket::send(&stream.socket, &[IoSlice::new(rest)]) {
+            Ok(octets) => {
+                stream.sent += octets;
+                self.spilled -= octets;
+                if stream.spilled() == 0 {
+                    stream.spill = Vec::new();
+                    stream.sent = 0;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return self.broken(gateway, slot, now),
+        }
+        self.end_of_container(slot);
+        self.regrant(gateway, slot);
+    }
+
+    /// The host's connection is broken: the container is told.
+    fn broken(&mut self, gateway: &mut Gateway, slot: u32, _now: Time) {
+        if let Some((exchange, ..)) = gateway.exchange_mut()
+            && let Some(flow) = exchange.flows.get_mut(slot)
+        {
+            flow.tcp.reset();
+            exchange.flows.is_due(slot);
+        }
+        self.forget(slot);
+    }
+
+    /// Closes a flow's socket with a RST, and forgets the flow.
+    fn abort(&mut self, gateway: &mut Gateway, slot: u32) {
+        if let Some(stream) = self.stream(slot) {
+            let _ = stream.socket.set_linger(Some(Duration::ZERO));
+        }
+        self.close(gateway, slot);
+    }
+
+    fn close(&mut self, gateway: &mut Gateway, slot: u32) {
+        self.forget(slot);
+        if let Some((exchange, stations, _)) = gateway.exchange_mut() {
+            exchange.close(stations, slot);
+        }
+    }
+
+    /// Closes a flow's socket.
+    fn forget(&mut self, slot: u32) {
+        if let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::take) {
+            self.spilled -= stream.spilled();
+        }
+    }
+
+    /// Ends all flows that are not `kept`, with a RST to the host's end.
+    pub fn retain(&mut self, gateway: &mut Gateway, kept: impl Fn(&Flow) -> bool) {
+        let Some(exchange) = gateway.exchange() else { return };
+        let gone: Vec<u32> = exchange.flows.iter().filter(|(_, flow)| !kept(flow)).map(|(slot, _)| slot).collect();
+        for slot in gone {
+            self.abort(gateway, slot);
+        }
+    }
+
+    /// Ends the flows of stations that went, or are others now.
+    pub(super) fn sweep(&mut self, gateway: &mut Gateway) {
+        let Some(exchange) = gateway.exchange() else { return };
+        let stale = |flow: &Flow| !gateway.stations.is_current(flow.owner);
+        let gone: Vec<u32> = exchange.flows.iter().filter(|(_, flow)| stale(flow)).map(|(slot, _)| slot).collect();
+        for slot in gone {
+            self.abort(gateway, slot);
+        }
+    }
+
+    pub(super) fn poll_tcp(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        while let Some((slot, expired)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.expire(now)) {
+            match expired {
+                Expired::Goes => {
+                    // What is to be sent again is in the socket.
+                    if let Some(stream) = self.stream(slot)
+                        && !std::mem::replace(&mut stream.is_listed, true)
+                    {
+                        self.ready.push_back(slot);
+                    }
+                }
+                Expired::Abort => {
+                    if let Some(stream) = self.stream(slot) {
+                        let _ = stream.socket.set_linger(Some(Duration::ZERO));
+                    }
+                    self.forget(slot);
+                }
+            }
+        }
+        if let Some(frame) = self.poll_told(gateway, pool, now) {
+            return Some(frame);
+        }
+        while let Some((slot, frame)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now)) {
+            if frame.is_some() {
+                return frame;
+            }
+            self.settle(gateway, slot);
+        }
+        while let Some(&slot) = self.ready.front() {
+            let frame = pool.take()?;
+            match self.pump(gateway, slot, frame, now) {
+                Pumped::Sent(frame) => {
+                    // Its turn is over: the next frame is another's.
+                    self.ready.rotate_left(1);
+                    return Some(frame);
+                }
+                Pumped::Idle(frame) => {
+                    pool.put(frame);
+                    self.ready.pop_front();
+                    if let Some(stream) = self.stream(slot) {
+                        stream.is_listed = false;
+                    }
+                    // Its end, or a reset, is to be said.
+                    if let Some((slot, Some(frame))) =
+                        gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now))
+                    {
+                        let _ = slot;
+                        return Some(frame);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Closes a flow that is over, once its spill is through.
+    fn settle(&mut self, gateway: &mut Gateway, slot: u32) {
+        let over =
+            gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).is_some_and(|flow| flow.tcp.state() == State::Over);
+        if !over {
+            return;
+        }
+        if let Some(stream) = self.stream(slot) {
+            if stream.spilled() > 0 {
+                return;
+            }
+            // A socket that is closed with something unread resets the connection.
+            if stream.unconsumed > 0 {
+                let _ = socket::discard(&stream.socket, stream.unconsumed as usize);
+            }
+        }
+        self.close(gateway, slot);
+    }
+
+    /// One frame of what a flow's socket has.
+    fn pump(&mut self, gateway: &mut Gateway, slot: u32, mut frame: FrameBuf, now: Time) -> Pumped {
+        let Some((exchange, ..)) = gateway.exchange_mut() else { return Pumped::Idle(frame) };
+        let Some(flow) = exchange.flows.get_mut(slot) else { return Pumped::Idle(frame) };
+        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return Pumped::Idle(frame) };
+        if flow.tcp.take_seek() && stream.peeks {
+            let _ = socket::set_peek_offset(&stream.socket, stream.unconsumed + flow.tcp.in_flight());
+            stream.readable = true;
+        }
+        if !stream.readable || !flow.tcp.takes_data() {
+            return Pumped::Idle(frame);
+        }
+        let (mss, is_v6) = (flow.tcp.mss(), flow.inside.is_ipv6());
+        let room = (flow.tcp.may_send() as usize).min(longest(is_v6, mss));
+        if room == 0 {
+            flow.tcp.stall(now);
+            exchange.flows.touched(slot);
+            return Pumped::Idle(frame);
+        }
+        let wanted = if room > usize::from(mss) { room / usize::from(mss) * usize::from(mss) } else { room };
+        let headers = tcp_headers(is_v6);
+        if !frame.begin(headers + wanted) {
+            return Pumped::Idle(frame);
+        }
+        let into = frame.bytes_mut().get_mut(headers..).unwrap_or_default();
+        let peeked = if stream.peeks {
+            socket::peek(&stream.socket, into)
+        } else {
+            self.waste.resize(1 << 16, 0);
+            let skip = (stream.unconsumed + flow.tcp.in_flight()) as usize;
+            socket::peek_behind(&stream.socket, skip, &mut self.waste, into)
+        };
+        match peeked {
+            Ok(0) => {
+                stream.readable = false;
+                flow.tcp.end(now);
+                exchange.flows.touched(slot);
+                exchange.flows.is_due(slot);
+                Pumped::Idle(frame)
+            }
+            Ok(len) => {
+                stream.readable = len == wanted || stream.closed;
+                let emit = flow.tcp.send(len as u32, now);
+                let (link, remote, inside) = (flow.link, flow.remote, flow.inside);
+                let written = write_tcp(&mut frame, link, remote, inside, &emit, len, mss);
+                flow.count_in(frame.len() - ETHERNET_HEADER);
+                exchange.flows.touched(slot);
+                if written { Pumped::Sent(frame) } else { Pumped::Idle(frame) }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stream.readable = false;
+                Pumped::Idle(frame)
+            }
+            Err(_) => {
+                self.broken(gateway, slot, now);
+                Pumped::Idle(frame)
+            }
+        }
+    }
+
+    /// The ICMP error about a SYN whose connection could not be.
+    fn poll_told(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        while let Some((flow, error)) = self.told.pop_front() {
+            let Some(mut frame) = pool.take() else {
+                self.told.push_front((flow, error));
+                return None;
+            };
+            let link = Link { dst: flow.link.src, src: flow.link.dst };
+            let syn = Emit { seq: flow.tcp.first(), ack: 0, flags: flags::SYN, window: 0xffff, offer: None };
+            let written = write_tcp(&mut frame, link, flow.inside, flow.remote, &syn, 0, u16::MAX);
+            if !written {
+                pool.put(frame);
+                continue;
+            }
+            match gateway.complain(frame, flow.owner.port, error, None, now) {
+                Ok(frame) => return Some(frame),
+                Err(frame) => pool.put(frame),
+            }
+        }
+        None
+    }
+}
+
+fn exchange_due(gateway: &mut Gateway, slot: u32) {
+    if let Some((exchange, ..)) = gateway.exchange_mut() {
+        exchange.flows.is_due(slot);
+    }
+}
+
+enum Pumped {
+    Sent(FrameBuf),
+    Idle(FrameBuf),
+}
