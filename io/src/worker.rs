@@ -87,6 +87,8 @@ pub enum WorkerEvent {
     MirrorEnded(Ticket, Captured),
     /// See [`SwitchEvent`].
     Switch(SwitchEvent),
+    /// The kernel refuses echo sockets (net.ipv4.ping_group_range).
+    PingForbidden,
     /// See [`DhcpNews`].
     Dhcp(DhcpNews),
 }
@@ -349,6 +351,9 @@ impl Worker {
             && let Some(gateway) = &mut self.datapath.gateway
         {
             let left = gateway.tick(now, NAT_TICK_BUDGET);
+            if self.datapath.tick_sockets(now, NAT_TICK_BUDGET) {
+                self.teller.tell(WorkerEvent::PingForbidden);
+            }
             more |= left;
             if !left {
                 self.nat_ticked = now;

@@ -256,6 +256,15 @@ pub enum IcmpError {
     NoRoute,
     /// Nobody listens there (RFC 1122 3.2.2.1 code 3; RFC 4443 3.1 code 4).
     Port,
+    /// What somebody else said: type, code and the last two octets of the header.
+    Told {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// An MTU, mostly.
+        value: u16,
+    },
     /// The next hop does not answer (RFC 1122 3.3.1.5 code 1; RFC 4443 3.1 code 3).
     Unreachable,
 }
@@ -272,6 +281,7 @@ impl IcmpError {
             (Self::Prohibited, true) => (1, 1, 0),
             (Self::NoRoute, false) => (3, 0, 0),
             (Self::NoRoute, true) => (1, 0, 0),
+            (Self::Told { kind, code, value }, _) => (kind, code, value),
             (Self::Port, false) => (3, 3, 0),
             (Self::Port, true) => (1, 4, 0),
             (Self::Unreachable, false) => (3, 1, 0),

@@ -441,6 +441,10 @@ impl Daemon {
                 WorkerEvent::Closed(ticket) => self.closed(ticket),
                 WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
                 WorkerEvent::Switch(event) => self.switch_event(event),
+                WorkerEvent::PingForbidden => tracing::warn!(
+                    "the kernel lets us send no echo: containers ping the gateway and each other only; \
+                     \"sysctl -w net.ipv4.ping_group_range='0 2147483647'\" allows it"
+                ),
                 WorkerEvent::Dhcp(news) => self.dhcp_news(news),
             }
         }

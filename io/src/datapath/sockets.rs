@@ -19,7 +19,8 @@ impl Datapath {
             None => {
                 self.flush_sockets(now);
                 if let (Some(gateway), Some(mut sockets)) = (&mut self.gateway, self.sockets.take()) {
-                    sockets.retain(gateway, |_| false);
+                    gateway.flush_all();
+                    sockets.sweep(gateway);
                     gateway.set_exchange(false);
                 }
             }
@@ -53,6 +54,17 @@ impl Datapath {
         if let (Some(sockets), Some(gateway)) = (&mut self.sockets, &mut self.gateway) {
             sockets.flush(gateway, &mut self.pool, now);
             self.consumed += sockets.take_done();
+        }
+    }
+
+    /// Ends what has been idle in sockets for too long, `budget` looks of each kind. Says once that echo sockets are forbidden.
+    pub fn tick_sockets(&mut self, now: Time, budget: u32) -> bool {
+        match (&mut self.sockets, &mut self.gateway) {
+            (Some(sockets), Some(gateway)) => {
+                sockets.tick(gateway, now, budget);
+                sockets.take_ping_forbidden()
+            }
+            _ => false,
         }
     }
 

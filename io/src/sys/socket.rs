@@ -1,8 +1,8 @@
 //! What is asked of the host's sockets that neither socket2 nor nix has: peeking at an offset, discarding without copying.
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -26,6 +26,16 @@ pub fn connect_stream(to: SocketAddr) -> io::Result<(Socket, bool)> {
     Ok((socket, peeks))
 }
 
+/// Accepts a connection that waits: its socket, which never blocks, and its client.
+///
+/// # Errors
+/// EAGAIN: none waits; EMFILE: there is no fd for it; ECONNABORTED: it went.
+pub fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    let (socket, client) = listener.accept()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, client.as_socket().ok_or(io::ErrorKind::InvalidData)?))
+}
+
 /// Makes a connected or connecting socket as flows want it; says whether SO_PEEK_OFF works on it.
 ///
 /// # Errors
@@ -41,18 +51,7 @@ pub fn prepare_stream(socket: &Socket) -> io::Result<bool> {
 /// # Errors
 /// EOPNOTSUPP: the kernel is older.
 pub fn set_peek_offset(socket: &Socket, offset: u32) -> io::Result<()> {
-    let value = libc::c_int::try_from(offset).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the option's value is an int, read during the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEEK_OFF,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    set_int(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, libc::c_int::try_from(offset).unwrap_or(libc::c_int::MAX))
 }
 
 /// Peeks what fits into `into`, from the peek offset on, which moves.
@@ -122,8 +121,228 @@ pub fn send(socket: &Socket, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     socket.send_vectored_with_flags(pieces, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
 }
 
-/// A buffer as recv wants it.
-pub fn uninit(buffer: &mut [u8]) -> &mut [MaybeUninit<u8>] {
-    // SAFETY: MaybeUninit<u8> has u8's layout; whoever writes through it writes initialised octets only, for socket2 never writes others.
-    unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) }
+/// A datagram as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    /// Octets of payload; of several datagrams of `segment` octets each, if that is there.
+    pub len: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The size of each of several (UDP_GRO, udp(7)).
+    pub segment: Option<u16>,
+    /// The address of ours that it was sent to, where that was asked for.
+    pub to: Option<IpAddr>,
+}
+
+/// What the network said of a datagram that was sent (IP_RECVERR, ip(7)).
+#[derive(Clone, Copy, Debug)]
+pub struct SendError {
+    /// Octets of it that came back.
+    pub len: usize,
+    /// Where it was sent to.
+    pub to: SocketAddr,
+    /// Who said so, if it was not this host.
+    pub offender: Option<IpAddr>,
+    /// Errno.
+    pub errno: i32,
+    /// ICMP type and code, zero where this host said so.
+    pub icmp: Option<(u8, u8)>,
+    /// An MTU, mostly.
+    pub info: u32,
+}
+
+/// Octets of control messages that are received.
+pub const CONTROL: usize = 256;
+
+fn set_int(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option's value is an int, read during the call.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A datagram socket that is not bound, with errors and batches.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn open_udp(is_v6: bool) -> io::Result<Socket> {
+    let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    if is_v6 {
+        socket.set_only_v6(true)?;
+    }
+    prepare_udp(&socket, is_v6)?;
+    Ok(socket)
+}
+
+/// Asks for errors and batches.
+///
+/// # Errors
+/// The fd is no UDP socket.
+pub fn prepare_udp(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    want_errors(socket, is_v6)?;
+    // Linux >= 5.0; without it each datagram comes alone.
+    let _ = set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+    Ok(())
+}
+
+fn want_errors(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    if is_v6 {
+        set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
+    } else {
+        set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+    }
+}
+
+/// Asks for the address of ours that each datagram was sent to.
+///
+/// # Errors
+/// The fd is no UDP socket.
+pub fn want_destination(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    if is_v6 {
+        set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+    } else {
+        set_int(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+    }
+}
+
+/// An echo socket (icmp(7)).
+///
+/// # Errors
+/// EACCES: net.ipv4.ping_group_range has not our group.
+pub fn open_echo(is_v6: bool) -> io::Result<Socket> {
+    let (domain, protocol) = if is_v6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(protocol))?;
+    want_errors(&socket, is_v6)?;
+    Ok(socket)
+}
+
+/// TTL or hop limit of what is sent from now on.
+///
+/// # Errors
+/// Zero.
+pub fn set_hops(socket: &Socket, is_v6: bool, hops: u8) -> io::Result<()> {
+    if is_v6 { socket.set_unicast_hops_v6(u32::from(hops)) } else { socket.set_ttl_v4(u32::from(hops)) }
+}
+
+/// Whether what is sent may be cut on its way (IP_MTU_DISCOVER, ip(7)).
+///
+/// # Errors
+/// The fd is no IPv4 socket.
+pub fn set_dont_fragment(socket: &Socket, dont: bool) -> io::Result<()> {
+    let value = if dont { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+    set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)
+}
+
+fn storage(address: SocketAddr) -> SockaddrStorage {
+    SockaddrStorage::from(address)
+}
+
+fn of_storage(address: Option<SockaddrStorage>) -> Option<SocketAddr> {
+    let address = address?;
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),
+        (None, Some(v6)) => Some(SocketAddr::V6((*v6).into())),
+        (None, None) => None,
+    }
+}
+
+/// Sends a datagram, or several of `segment` octets each, from the address `from` of ours if that is given.
+///
+/// # Errors
+/// EMSGSIZE: too long for the way; ECONNREFUSED and others: what was said of an earlier one; EINVAL: segments longer than the MTU.
+pub fn send_datagram(
+    socket: &Socket,
+    to: SocketAddr,
+    payload: &[u8],
+    segment: Option<u16>,
+    from: Option<IpAddr>,
+) -> io::Result<()> {
+    let (mut v4, mut v6);
+    let mut control = Vec::new();
+    if let Some(segment) = &segment {
+        control.push(ControlMessage::UdpGsoSegments(segment));
+    }
+    match from {
+        None => {}
+        Some(IpAddr::V4(address)) => {
+            // SAFETY: in_pktinfo is plain data for which all zeroes is valid.
+            v4 = unsafe { std::mem::zeroed::<libc::in_pktinfo>() };
+            v4.ipi_spec_dst.s_addr = u32::from_ne_bytes(address.octets());
+            control.push(ControlMessage::Ipv4PacketInfo(&v4));
+        }
+        Some(IpAddr::V6(address)) => {
+            // SAFETY: in6_pktinfo is plain data for which all zeroes is valid.
+            v6 = unsafe { std::mem::zeroed::<libc::in6_pktinfo>() };
+            v6.ipi6_addr.s6_addr = address.octets();
+            control.push(ControlMessage::Ipv6PacketInfo(&v6));
+        }
+    }
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(payload)], &control, flags, Some(&storage(to)))?;
+    Ok(())
+}
+
+/// Receives a datagram into `into`.
+///
+/// # Errors
+/// EAGAIN: nothing there; others: what was said of one that was sent.
+pub fn receive_datagram(socket: &Socket, into: &mut [u8], control: &mut Vec<u8>) -> io::Result<Datagram> {
+    control.clear();
+    let mut pieces = [IoSliceMut::new(into)];
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), MsgFlags::MSG_DONTWAIT)?;
+    let (mut segment, mut to) = (None, None);
+    for cmsg in message.cmsgs()? {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "of the kernel's many only these were asked for")]
+        match cmsg {
+            ControlMessageOwned::UdpGroSegments(size) => segment = u16::try_from(size).ok().filter(|size| *size > 0),
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                to = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => to = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr))),
+            _ => {}
+        }
+    }
+    let from = of_storage(message.address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Datagram { len: message.bytes, from, segment, to })
+}
+
+/// Takes what was said of a datagram that was sent, and as much of it as came back.
+///
+/// # Errors
+/// EAGAIN: nothing was said.
+pub fn receive_error(socket: &Socket, into: &mut [u8], control: &mut Vec<u8>) -> io::Result<SendError> {
+    /// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6 (linux/errqueue.h).
+    const ICMP: [u8; 2] = [2, 3];
+    control.clear();
+    let mut pieces = [IoSliceMut::new(into)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_ERRQUEUE;
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), flags)?;
+    let mut said = None;
+    for cmsg in message.cmsgs()? {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "of the kernel's many only these were asked for")]
+        match cmsg {
+            ControlMessageOwned::Ipv4RecvErr(error, offender) => {
+                let offender = offender.map(|address| IpAddr::V4(Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes())));
+                said = Some((error, offender));
+            }
+            ControlMessageOwned::Ipv6RecvErr(error, offender) => {
+                let offender = offender.map(|address| IpAddr::V6(Ipv6Addr::from(address.sin6_addr.s6_addr)));
+                said = Some((error, offender));
+            }
+            _ => {}
+        }
+    }
+    let (error, offender) = said.ok_or(io::ErrorKind::InvalidData)?;
+    let is_icmp = ICMP.contains(&error.ee_origin);
+    let to = of_storage(message.address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(SendError {
+        len: message.bytes,
+        to,
+        offender: offender.filter(|offender| is_icmp && !offender.is_unspecified()),
+        errno: i32::try_from(error.ee_errno).unwrap_or(0),
+        icmp: is_icmp.then_some((error.ee_type, error.ee_code)),
+        info: error.ee_info,
+    })
 }

@@ -13,6 +13,8 @@
 //!
 //! Edge-triggered readiness: a socket is *readable* from its event on until a peek finds less than it asked for; a socket whose other
 //! end has closed stays so until the end was read, for no other event comes.
+mod datagram;
+mod listen;
 mod tcp;
 
 use crate::sys::socket;
@@ -22,10 +24,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use vswitch_nat::Gateway;
+use vswitch_nat::fragment::Fragmenter;
 use vswitch_nat::gateway::Routed;
 use vswitch_nat::gateway::sockets::{AnyPacket, SocketPacket};
 use vswitch_nat::icmp_error::IcmpError;
 use vswitch_nat::slirp::flows::Flow;
+use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{FrameBuf, FramePool, Time};
 
 /// Octets that one flow may have spilled: the window while nothing is.
@@ -39,6 +43,11 @@ const LAZY: u32 = 256 << 10;
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;
+/// The same of mappings, and of published ports.
+const UDP_TOKENS: usize = 2 << 28;
+const PUBLISHED_TOKENS: usize = 3 << 28;
+/// Slots behind each.
+const SLOTS: usize = (1 << 28) - 1;
 
 /// What epoll said of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +86,18 @@ pub struct Sockets {
     changes: u64,
     /// Flows that could not be, and what their containers are told.
     told: VecDeque<(Box<Flow>, IcmpError)>,
+    udp: Vec<Option<datagram::Datagrams>>,
+    datagrams_ready: VecDeque<datagram::Place>,
+    listeners: listen::Listeners,
+    /// Control messages are received here.
+    control: Vec<u8>,
+    /// The identification of the next datagram that may be cut.
+    id: u16,
+    /// An echo socket was refused, and that was told.
+    ping_forbidden: bool,
+    ping_told: bool,
+    /// A datagram that is being cut for its container's link.
+    cutting: Option<Fragmenter>,
     /// Octets read to be left out, where the kernel cannot peek at an offset.
     waste: Vec<u8>,
 }
@@ -95,6 +116,14 @@ impl Sockets {
             done: 0,
             changes: 0,
             told: VecDeque::new(),
+            udp: Vec::new(),
+            datagrams_ready: VecDeque::new(),
+            listeners: listen::Listeners::default(),
+            control: Vec::with_capacity(socket::CONTROL),
+            id: 0,
+            ping_forbidden: false,
+            ping_told: false,
+            cutting: None,
             waste: Vec::new(),
         }
     }
@@ -119,13 +148,22 @@ impl Sockets {
     /// Whether a turn would do something.
     #[must_use]
     pub fn has_work(&self, gateway: &Gateway) -> bool {
-        !self.held.is_empty() || !self.ready.is_empty() || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due())
+        !self.held.is_empty()
+            || !self.ready.is_empty()
+            || !self.datagrams_ready.is_empty()
+            || self.cutting.is_some()
+            || self.listeners.has_work()
+            || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due())
     }
 
     /// A socket's event.
     pub fn event(&mut self, gateway: &mut Gateway, token: Token, event: Event, now: Time) {
-        if let Ok(slot) = u32::try_from(token.0 - TCP_TOKENS) {
-            self.stream_event(gateway, slot, event, now);
+        let slot = (token.0 & SLOTS) as u32;
+        match token.0 & !SLOTS {
+            TCP_TOKENS => self.stream_event(gateway, slot, event, now),
+            UDP_TOKENS => self.datagram_event(datagram::Place::Mapping(slot), event),
+            PUBLISHED_TOKENS => self.published_event(slot, event),
+            _ => {}
         }
     }
 
@@ -138,7 +176,7 @@ impl Sockets {
         if is_tcp {
             return self.take_tcp(gateway, packet, pool, now);
         }
-        gateway.refuse_packet(packet, (IcmpError::Prohibited, vswitch_switch::DropReason::GatewayUnserved), now)
+        self.take_datagram(gateway, packet, now)
     }
 
     /// The next frame for a container; `None` when there is none now, or no buffer for it.
@@ -147,7 +185,45 @@ impl Sockets {
         if std::mem::replace(&mut self.changes, changes) != changes {
             self.sweep(gateway);
         }
-        self.poll_tcp(gateway, pool, now)
+        if let Some(frame) = self.poll_cut(pool) {
+            return Some(frame);
+        }
+        self.accept(gateway, now);
+        self.poll_tcp(gateway, pool, now).or_else(|| self.poll_datagrams(gateway, pool, now))
+    }
+
+    /// Sees to it that a datagram fits its container's link: whole, or the first of its fragments.
+    fn fit(&mut self, gateway: &Gateway, port: u16, frame: FrameBuf, pool: &mut FramePool) -> Result<FrameBuf, FrameBuf> {
+        let mtu = gateway.stations.station(port).map_or(u16::MAX, |station| station.mtu);
+        if frame.mtu_len() <= usize::from(mtu) {
+            return Ok(frame);
+        }
+        let Some(spare) = pool.take() else { return Err(frame) };
+        match Fragmenter::new(frame, ETHERNET_HEADER, usize::from(mtu)) {
+            Ok(mut fragmenter) => {
+                let mut first = spare;
+                let is_cut = fragmenter.next_into(&mut first);
+                self.cutting = Some(fragmenter);
+                if is_cut { Ok(first) } else { Err(first) }
+            }
+            Err((frame, _)) => {
+                pool.put(spare);
+                Err(frame)
+            }
+        }
+    }
+
+    fn poll_cut(&mut self, pool: &mut FramePool) -> Option<FrameBuf> {
+        let fragmenter = self.cutting.as_mut()?;
+        let mut frame = pool.take()?;
+        if fragmenter.next_into(&mut frame) {
+            return Some(frame);
+        }
+        pool.put(frame);
+        if let Some(fragmenter) = self.cutting.take() {
+            pool.put(fragmenter.into_frame());
+        }
+        None
     }
 
     fn wait_for(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {

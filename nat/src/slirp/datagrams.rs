@@ -171,7 +171,17 @@ impl Datagrams {
         self.sessions.get_mut(ends).map(|(session, _)| session)
     }
 
-    /// A datagram of a container's to `dialed`, `octets` of layer 3.
+    /// A datagram of a container's in a session that there is: its socket, and where it goes.
+    #[inline]
+    pub fn known(&mut self, ends: &Ends, owner: Owner, octets: usize, now: Time) -> Option<(Via, SocketAddr)> {
+        let (session, seen) = self.sessions.get_mut(ends).filter(|(session, _)| session.owner == owner)?;
+        *seen = now;
+        session.counts[0].packets += 1;
+        session.counts[0].bytes += octets as u64;
+        Some((session.via, session.dialed))
+    }
+
+    /// The first datagram of a session of a container's to `dialed`, `octets` of layer 3.
     pub fn outbound(
         &mut self,
         stations: &mut Stations,
@@ -181,14 +191,6 @@ impl Datagrams {
         octets: usize,
         now: Time,
     ) -> Outbound {
-        if let Some((session, seen)) = self.sessions.get_mut(&ends)
-            && session.owner == owner
-        {
-            *seen = now;
-            session.counts[0].packets += 1;
-            session.counts[0].bytes += octets as u64;
-            return Outbound::Send(session.via, session.dialed);
-        }
         if !stations.may_have_session(owner.port) {
             return Outbound::Quota;
         }
@@ -277,15 +279,15 @@ impl Datagrams {
 
     /// Ends a mapping with all its sessions: its socket could not be made, or is broken.
     pub fn close(&mut self, stations: &mut Stations, slot: u32) {
-        self.end(stations, |session| session.via == Via::Mapping(slot));
+        self.end(stations, |_, session| session.via == Via::Mapping(slot));
         self.remove_mapping(stations, slot);
     }
 
     /// Ends all sessions that `is` names; gives the mappings whose sockets are to be closed.
-    pub fn end(&mut self, stations: &mut Stations, is: impl Fn(&DatagramSession) -> bool) -> Vec<u32> {
+    pub fn end(&mut self, stations: &mut Stations, is: impl Fn(&Stations, &DatagramSession) -> bool) -> Vec<u32> {
         let (mut gone, mut closed) = (Vec::new(), Vec::new());
         self.sessions.page(0, SESSIONS, |ends, session, _| {
-            if is(session) {
+            if is(stations, session) {
                 gone.push(*ends);
             }
         });

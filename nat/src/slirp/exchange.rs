@@ -6,12 +6,13 @@
 //!
 //! The gateway's own address stands for services of the host: port 53 for its resolvers, a published port for itself, and its loopback
 //! where the container may ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service.
+use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
 use super::flows::{Flow, Flows};
-use super::reach::Reach;
+use super::reach::{Class, Reach};
 use super::tcp::Tcp;
 use super::wire::Link;
 use crate::flow::{Address, Tuple, protocol};
-use crate::forward::Forwards;
+use crate::forward::{Forwards, RuleId};
 use crate::gateway::GatewayConfig;
 use crate::icmp_error::IcmpError;
 use crate::packet::{Packet, Segment, Transport, tcp};
@@ -24,6 +25,11 @@ use vswitch_switch::{DropReason, Time, UnicastMac};
 
 /// The port of the gateway's address behind which the host's resolvers are (RFC 1035 4.2).
 pub const DOMAIN: u16 = 53;
+
+/// Ports drawn for a client whose own is in use with a container's.
+const DRAWS: u32 = 64;
+/// Clients of published UDP ports that are remembered before those whose sessions are over are cleared away.
+const CLIENTS: usize = super::datagrams::SESSIONS as usize;
 
 /// Where a socket is to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +59,26 @@ pub enum TcpFate {
     Drop(DropReason),
 }
 
+/// What a datagram, or an echo request, of a container's is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DatagramFate {
+    /// It goes there through that socket.
+    Send(Via, SocketAddr),
+    /// The same; the socket is to be made.
+    Open(u32, SocketAddr),
+    /// It asks the host's resolvers.
+    Query,
+    /// Its sender is told.
+    Refuse(IcmpError, DropReason),
+}
+
 /// See the module's theory.
 #[derive(Debug)]
 pub struct Exchange {
     /// TCP.
     pub flows: Flows,
+    /// UDP and echo.
+    pub datagrams: Datagrams,
     /// What is published, IPv4.
     pub v4: Forwards<Ipv4Addr>,
     /// What is published, IPv6.
@@ -65,6 +86,8 @@ pub struct Exchange {
     /// The host's resolvers, in their order.
     pub resolvers: Vec<SocketAddr>,
     reach: BTreeMap<u16, Reach>,
+    /// Clients of published UDP ports.
+    clients: BTreeMap<(u32, SocketAddr), Ends>,
     random: Random,
 }
 
@@ -79,10 +102,12 @@ impl Exchange {
     pub fn new(key: [u64; 2]) -> Self {
         Self {
             flows: Flows::new(key[0]),
+            datagrams: Datagrams::new(key[0]),
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
             resolvers: Vec::new(),
             reach: BTreeMap::new(),
+            clients: BTreeMap::new(),
             random: Random::new(key),
         }
     }
@@ -177,6 +202,190 @@ impl Exchange {
             }
             None => TcpFate::Refuse(IcmpError::Prohibited, DropReason::NatFull),
         }
+    }
+
+    /// A datagram, or an echo request, of a container's.
+    pub fn datagram<A: Address>(
+        &mut self,
+        stations: &mut Stations,
+        config: &GatewayConfig,
+        p: &Packet<A>,
+        (ingress, mac): (u16, UnicastMac),
+        now: Time,
+    ) -> DatagramFate {
+        let kind = if p.transport() == Transport::Udp { Kind::Udp } else { Kind::Echo };
+        let (inside, remote) = ends(p.tuple());
+        let ends = Ends { kind, inside, remote };
+        let owner = stations.owner(ingress);
+        if let Some((via, to)) = self.datagrams.known(&ends, owner, p.len(), now) {
+            return DatagramFate::Send(via, to);
+        }
+        let to = match self.dial(config, ingress, remote, kind.number(A::IS_V6)) {
+            Dial::To(to) => to,
+            Dial::Resolver if kind == Kind::Udp => return DatagramFate::Query,
+            Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
+            Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
+        };
+        let link = Link { dst: mac, src: config.mac };
+        match self.datagrams.outbound(stations, ends, (owner, link), to, p.len(), now) {
+            Outbound::Send(via, to) => DatagramFate::Send(via, to),
+            Outbound::Open(slot, to) => DatagramFate::Open(slot, to),
+            Outbound::Quota => DatagramFate::Refuse(IcmpError::Prohibited, DropReason::NatQuota),
+            Outbound::Full => DatagramFate::Refuse(IcmpError::Prohibited, DropReason::NatFull),
+        }
+    }
+
+    /// Who a peer of a socket is to a container: what is not to be seen inside is the gateway.
+    #[must_use]
+    pub fn seen_as(config: &GatewayConfig, peer: SocketAddr) -> SocketAddr {
+        let own = match peer.ip() {
+            IpAddr::V4(_) => Some(IpAddr::V4(config.address)),
+            IpAddr::V6(_) => config.v6.map(|v6| IpAddr::V6(v6.address)),
+        };
+        let is_inside = match peer.ip() {
+            IpAddr::V4(address) => config.is_inside(address),
+            IpAddr::V6(address) => config.v6.is_some_and(|v6| v6.address.has_prefix(address, v6.prefix)),
+        };
+        let shows = !is_inside && matches!(Class::of(peer.ip()), Class::Global | Class::LinkLocal);
+        SocketAddr::new(own.filter(|_| !shows).unwrap_or(peer.ip()), peer.port())
+    }
+
+    /// A datagram that a mapping's socket got: its session, if it is not refused. `octets` are its payload's.
+    pub fn arrived(
+        &mut self,
+        config: &GatewayConfig,
+        slot: u32,
+        peer: SocketAddr,
+        octets: usize,
+        now: Time,
+    ) -> Option<(Ends, DatagramSession)> {
+        let mapping = *self.datagrams.mapping(slot)?;
+        let mut remote = Self::seen_as(config, peer);
+        if mapping.kind == Kind::Echo {
+            remote.set_port(0);
+        }
+        let ends = Ends { kind: mapping.kind, inside: mapping.inside, remote };
+        let session = self.datagrams.inbound(&ends, octets, now)?;
+        Some((ends, session))
+    }
+
+    /// The container that a client of a published port gets, its endpoint and its link's MTU; `None`, counted, where the client may not, or
+    /// nobody is there.
+    fn backend<A: Address>(
+        forwards: &mut Forwards<A>,
+        stations: &Stations,
+        id: RuleId,
+        (client, local, number): (SocketAddr, SocketAddr, u8),
+    ) -> Option<(u16, SocketAddr, UnicastMac, u16)> {
+        let tuple = Tuple {
+            src: A::of(client.ip())?,
+            dst: A::of(local.ip())?,
+            sport: client.port(),
+            dport: local.port(),
+            protocol: number,
+        };
+        let rule = forwards.get(id)?;
+        let chosen = if rule.admits(tuple.src) { forwards.choose(rule, &tuple) } else { None };
+        let found = chosen.and_then(|(backend, port)| {
+            let way = stations.way(backend.address)?;
+            Some((backend.owner, SocketAddr::new(backend.address.into(), port), way.mac, way.mtu))
+        });
+        if let Some(counts) = forwards.counts_mut(id) {
+            match found {
+                Some(_) => counts.sessions += 1,
+                None => counts.refused += 1,
+            }
+        }
+        found
+    }
+
+    fn backend_of(
+        &mut self,
+        stations: &Stations,
+        rule: u32,
+        ends: (SocketAddr, SocketAddr, u8),
+    ) -> Option<(u16, SocketAddr, UnicastMac, u16)> {
+        if ends.0.is_ipv4() {
+            Self::backend(&mut self.v4, stations, RuleId(rule), ends)
+        } else {
+            Self::backend(&mut self.v6, stations, RuleId(rule), ends)
+        }
+    }
+
+    /// A client's endpoint as its container is to see it: its own, or with another port where that is in use with the container's already.
+    fn free(&mut self, client: SocketAddr, is_taken: impl Fn(&Self, SocketAddr) -> bool) -> Option<SocketAddr> {
+        let mut seen = client;
+        for _ in 0..DRAWS {
+            if !is_taken(self, seen) {
+                return Some(seen);
+            }
+            seen.set_port((self.random.bits() as u16) | 1 << 15);
+        }
+        None
+    }
+
+    /// The host accepted a connection to a published port: the flow that was made for it, or `None` where it is refused.
+    pub fn accepted(
+        &mut self,
+        stations: &mut Stations,
+        config: &GatewayConfig,
+        rule: u32,
+        (client, local): (SocketAddr, SocketAddr),
+        now: Time,
+    ) -> Option<u32> {
+        let (port, inside, mac, mtu) = self.backend_of(stations, rule, (client, local, protocol::TCP))?;
+        if !stations.may_have_session(port) {
+            return None;
+        }
+        let seen = Self::seen_as(config, client);
+        let remote = self.free(seen, |it, remote| it.flows.find(inside, remote).is_some())?;
+        let leave_out = if inside.is_ipv6() { headers::<Ipv6Addr>() } else { headers::<Ipv4Addr>() };
+        let machine = Tcp::dial(self.sequence(), mtu.saturating_sub(leave_out), now);
+        let (owner, link) = (stations.owner(port), Link { dst: mac, src: config.mac });
+        let mut flow = Flow::new(owner, link, (inside, remote, client), machine, now);
+        (flow.from_outside, flow.rule) = (true, rule);
+        let slot = self.flows.insert(flow)?;
+        stations.count_session(owner, 1);
+        self.flows.is_due(slot);
+        Some(slot)
+    }
+
+    /// A datagram to a published port, which came through the socket `slot`: its session, a new one if need be.
+    pub fn arrived_published(
+        &mut self,
+        stations: &mut Stations,
+        config: &GatewayConfig,
+        (slot, rule): (u32, u32),
+        (client, local, to): (SocketAddr, SocketAddr, Option<IpAddr>),
+        octets: usize,
+        now: Time,
+    ) -> Option<(Ends, DatagramSession)> {
+        if let Some(ends) = self.clients.get(&(slot, client)).copied() {
+            if let Some(session) = self.datagrams.inbound(&ends, octets, now) {
+                return Some((ends, session));
+            }
+            self.clients.remove(&(slot, client));
+        }
+        let (port, inside, mac, _) = self.backend_of(stations, rule, (client, local, protocol::UDP))?;
+        let seen = Self::seen_as(config, client);
+        let of = |remote| Ends { kind: Kind::Udp, inside, remote };
+        let remote = self.free(seen, |it, remote| it.datagrams.contains(&of(remote)))?;
+        let (owner, link) = (stations.owner(port), Link { dst: mac, src: config.mac });
+        let created = (now.nanos() / 1_000_000_000) as u32;
+        let via = Via::Published(slot, to);
+        let session = DatagramSession { owner, link, via, dialed: client, rule, created, counts: Default::default() };
+        let ends = of(remote);
+        if !self.datagrams.publish(stations, ends, session, now) {
+            return None;
+        }
+        // Those of sessions that are over are cleared away when there are many.
+        if self.clients.len() >= CLIENTS {
+            let Self { clients, datagrams, .. } = self;
+            clients.retain(|_, ends| datagrams.contains(ends));
+        }
+        self.clients.insert((slot, client), ends);
+        let session = self.datagrams.inbound(&ends, octets, now)?;
+        Some((ends, session))
     }
 
     /// A flow is over; its slot is free.

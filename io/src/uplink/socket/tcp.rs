@@ -123,6 +123,12 @@ impl Sockets {
         Ok(())
     }
 
+    /// The socket of a connection that a published port has accepted.
+    pub(super) fn enter_accepted(&mut self, slot: u32, accepted: Socket) -> io::Result<()> {
+        let peeks = socket::prepare_stream(&accepted)?;
+        self.enter(slot, Stream::new(accepted, peeks))
+    }
+
     fn stream(&mut self, slot: u32) -> Option<&mut Stream> {
         self.tcp.get_mut(slot as usize)?.as_mut()
     }
@@ -367,7 +373,7 @@ impl Sockets {
     }
 
     /// Closes a flow's socket with a RST, and forgets the flow.
-    fn abort(&mut self, gateway: &mut Gateway, slot: u32) {
+    pub(super) fn abort(&mut self, gateway: &mut Gateway, slot: u32) {
         if let Some(stream) = self.stream(slot) {
             let _ = stream.socket.set_linger(Some(Duration::ZERO));
         }
@@ -388,22 +394,17 @@ impl Sockets {
         }
     }
 
-    /// Ends all flows that are not `kept`, with a RST to the host's end.
-    pub fn retain(&mut self, gateway: &mut Gateway, kept: impl Fn(&Flow) -> bool) {
-        let Some(exchange) = gateway.exchange() else { return };
-        let gone: Vec<u32> = exchange.flows.iter().filter(|(_, flow)| !kept(flow)).map(|(slot, _)| slot).collect();
-        for slot in gone {
-            self.abort(gateway, slot);
-        }
-    }
-
     /// Ends the flows of stations that went, or are others now.
-    pub(super) fn sweep(&mut self, gateway: &mut Gateway) {
+    pub fn sweep(&mut self, gateway: &mut Gateway) {
         let Some(exchange) = gateway.exchange() else { return };
         let stale = |flow: &Flow| !gateway.stations.is_current(flow.owner);
         let gone: Vec<u32> = exchange.flows.iter().filter(|(_, flow)| stale(flow)).map(|(slot, _)| slot).collect();
         for slot in gone {
             self.abort(gateway, slot);
+        }
+        if let Some((exchange, stations, _)) = gateway.exchange_mut() {
+            let closed = exchange.datagrams.end(stations, |stations, session| !stations.is_current(session.owner));
+            self.close_mappings(closed);
         }
     }
 

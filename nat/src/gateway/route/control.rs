@@ -42,6 +42,7 @@ impl Gateway {
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         self.uplink.as_deref().is_some_and(|uplink| uplink.nat.is_ageing())
+            || self.exchange.as_deref().is_some_and(|exchange| !exchange.datagrams.is_empty())
     }
 
     /// A port is gone: its station and all that it had are dead.
@@ -93,10 +94,15 @@ impl Gateway {
     /// Takes the uplink away with all its sessions and published ports. Frames that wait have to be given up before
     /// ([`Gateway::abandon`]).
     pub fn clear_uplink(&mut self) {
+        self.flush_all();
+        self.uplink = None;
+    }
+
+    /// Makes all that stations have dead.
+    pub fn flush_all(&mut self) {
         let ports: vec::Vec<u16> = self.stations.iter().map(|(port, _)| port).collect();
         for port in ports {
             self.stations.flush(port);
         }
-        self.uplink = None;
     }
 }
