@@ -122,6 +122,14 @@ pub enum LinkError {
         /// What was tried.
         what: &'static str,
     },
+    /// /proc/sys is read-only.
+    #[error("{name} would let containers set the host's routes (accept_ra: {source}): run where /proc/sys can be written")]
+    Advertisements {
+        /// The interface.
+        name: IfName,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The namespace has a default route.
     #[error("the namespace already has a default route: \"ip route del default\" there first")]
     RouteExists,
@@ -270,17 +278,33 @@ pub fn loopback_up(netlink: &mut Netlink) -> Result<(), LinkError> {
 /// # Errors
 /// [`LinkError`]. What was set before the failure stays: the caller closes the port, which removes the interface.
 pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(), LinkError> {
-    let up = LinkSettings { up: Some(true), ..LinkSettings::default() };
-    let changes = [
-        Change::Set { index: LOOPBACK_INDEX, settings: up },
+    let [address, up, neighbour] = on_link(index, to);
+    let lo = LinkSettings { up: Some(true), ..LinkSettings::default() };
+    let lo = Change::Set { index: LOOPBACK_INDEX, settings: lo };
+    apply(netlink, &[lo, address, up, Change::DefaultRoute { index, gateway: to.gateway.into() }, neighbour], to)
+}
+
+/// The same for an interface of the host: no default route, and lo is let be.
+///
+/// # Errors
+/// As [`configure`].
+pub fn configure_host(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(), LinkError> {
+    apply(netlink, &on_link(index, to), to)
+}
+
+/// An interface's address, that it is up, and the gateway.
+fn on_link(index: u32, to: &Addressing) -> [Change<'static>; 3] {
+    [
         Change::Address { index, address: to.address, prefix: to.prefix },
-        Change::Set { index, settings: up },
-        Change::DefaultRoute { index, gateway: to.gateway.into() },
+        Change::Set { index, settings: LinkSettings { up: Some(true), ..LinkSettings::default() } },
         Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
-    ];
-    netlink.apply(&changes).map_err(|e| match (e.position, e.source.raw_os_error()) {
-        (1, Some(libc::EEXIST)) => LinkError::AddressExists(to.address),
-        (3, Some(libc::EEXIST)) => LinkError::RouteExists,
+    ]
+}
+
+fn apply(netlink: &mut Netlink, changes: &[Change<'_>], to: &Addressing) -> Result<(), LinkError> {
+    netlink.apply(changes).map_err(|e| match (changes.get(e.position), e.source.raw_os_error()) {
+        (Some(Change::Address { .. }), Some(libc::EEXIST)) => LinkError::AddressExists(to.address),
+        (Some(Change::DefaultRoute { .. }), Some(libc::EEXIST)) => LinkError::RouteExists,
         _ => system("configure the interface")(e.source),
     })
 }
@@ -291,19 +315,49 @@ pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(
 /// # Errors
 /// [`LinkError`].
 pub fn configure6(netlink: &mut Netlink, index: u32, to: &Addressing6) -> Result<bool, LinkError> {
-    let changes = [
+    let [address, neighbour] = on_link6(index, to);
+    apply6(netlink, &[address, Change::DefaultRoute { index, gateway: to.gateway.into() }, neighbour])
+}
+
+/// The same for an interface of the host: no default route.
+///
+/// # Errors
+/// As [`configure6`].
+pub fn configure_host6(netlink: &mut Netlink, index: u32, to: &Addressing6) -> Result<bool, LinkError> {
+    apply6(netlink, &on_link6(index, to))
+}
+
+fn on_link6(index: u32, to: &Addressing6) -> [Change<'static>; 2] {
+    [
         Change::Address6 { index, address: to.address, prefix: to.prefix },
-        Change::DefaultRoute { index, gateway: to.gateway.into() },
         Change::Neighbour { index, address: to.gateway.into(), mac: to.gateway_mac },
-    ];
-    match netlink.apply(&changes) {
-        Ok(()) => Ok(true),
-        Err(error) => match (error.position, error.source.raw_os_error()) {
-            (0, Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV)) => Ok(false),
-            // A container that has a default route of its own keeps it.
-            (1, Some(libc::EEXIST)) => Ok(true),
-            _ => Err(system("configure IPv6 on the interface")(error.source)),
-        },
+    ]
+}
+
+fn apply6(netlink: &mut Netlink, changes: &[Change<'_>]) -> Result<bool, LinkError> {
+    let Err(error) = netlink.apply(changes) else { return Ok(true) };
+    match (changes.get(error.position), error.source.raw_os_error()) {
+        (
+            Some(Change::Address6 { .. }),
+            Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV),
+        ) => Ok(false),
+        // A container that has a default route of its own keeps it.
+        (Some(Change::DefaultRoute { .. }), Some(libc::EEXIST)) => Ok(true),
+        _ => Err(system("configure IPv6 on the interface")(error.source)),
+    }
+}
+
+/// Has an interface that is down take no router advertisements (accept_ra): any container could send them, and the host would take its
+/// routes from there.
+///
+/// # Errors
+/// [`LinkError::Advertisements`].
+pub fn refuse_advertisements(name: &IfName) -> Result<(), LinkError> {
+    // /proc/sys/net is that of the calling thread's namespace.
+    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0") {
+        // No IPv6, or none with such an MTU.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written.map_err(|source| LinkError::Advertisements { name: name.clone(), source }),
     }
 }
 

@@ -28,6 +28,9 @@ const DATAGRAM_BYTES: usize = 64 << 10;
 /// Most datagrams read for one request: a dump of some ten million routes.
 const DATAGRAMS: usize = 1 << 16;
 
+/// An index that no link has: the kernel counts up from 1.
+const NO_LINK: u32 = i32::MAX.cast_unsigned();
+
 /// Most changes in one batch.
 pub const BATCH: usize = 64;
 
@@ -219,6 +222,14 @@ impl Netlink {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether this process may change links here (CAP_NET_ADMIN over the namespace's owner). Asks for no change of a link that is not
+    /// there: the kernel judges the right first.
+    #[must_use]
+    pub fn may_change(&mut self) -> bool {
+        let nothing = Change::Set { index: NO_LINK, settings: LinkSettings::default() };
+        !matches!(self.apply(&[nothing]), Err(error) if error.source.raw_os_error() == Some(libc::EPERM))
     }
 
     /// The index of an interface, None where there is none of that name.
