@@ -21,7 +21,7 @@ Usage: vswitch COMMAND ...          (vswitch COMMAND --help says more)
 
 Containers
   run, exec            run a command in a new container, in one that is attached
-  attach, detach       plug a network namespace in, out
+  attach, detach       plug a network namespace, or this host, in, out
 The world
   uplink               how containers reach it
   publish, unpublish   ports that lead into containers; published lists them
@@ -56,7 +56,7 @@ pub enum Verb {
     Down,
     /// Start the switch anew, also after an upgrade, without a gap for what is attached
     Restart,
-    /// Plug a network namespace in
+    /// Plug a network namespace, or this host, in
     Attach(Box<Attach>),
     /// Run a command in a container of its own: new namespaces, plugged in
     Run(Box<Run>),
@@ -339,7 +339,11 @@ impl Default for Up {
 #[derive(Group)]
 pub struct Attach {
     /// An `ip netns` name, a path, pid:N, a PID, docker:ID or podman:ID
-    pub ns: String,
+    #[arg(required_unless_present = "host", conflicts_with = "host")]
+    pub ns: Option<String>,
+    /// The host itself: containers and host reach each other; needs root
+    #[arg(long)]
+    pub host: bool,
     #[command(flatten)]
     pub plug: Plug,
 }
@@ -415,9 +419,9 @@ pub struct Plug {
     /// MTU in octets, 68 to 65521
     #[arg(long, value_parser = clap::value_parser!(u16).range(68..=65_521), default_value = "1500")]
     pub mtu: u16,
-    /// Name of the interface in the namespace
-    #[arg(long, default_value = "eth0")]
-    pub ifname: String,
+    /// Name of the interface in the namespace [default: eth0; of the host vswitch0]
+    #[arg(long)]
+    pub ifname: Option<String>,
     /// VLAN of its untagged frames [default: 1]
     #[arg(long, conflicts_with = "trunk")]
     pub vlan: Option<Vid>,
@@ -447,8 +451,7 @@ pub struct Plug {
 impl Default for Plug {
     /// What no flag does.
     fn default() -> Self {
-        let (name, ip, mac, vlan, trunk, native) = (None, None, None, None, None, None);
-        let ifname = "eth0".into();
+        let (name, ip, mac, ifname, vlan, trunk, native) = (None, None, None, None, None, None, None);
         Self {
             name,
             kind: Kind::Tap,

@@ -8,7 +8,7 @@
 //! ageing = 300
 //!
 //! [container.web]          # what is left out is as "attach" without a flag has it
-//! namespace = "ns1"        # or a path, or "pid:N"
+//! namespace = "ns1"        # or a path, or "pid:N", or "--host" for the host itself
 //! ip = "10.88.0.9"
 //! vlan = 10                # and every other key of "set"
 //! ```
@@ -28,7 +28,7 @@ use std::net::Ipv4Addr;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
-use vswitch_io::netns::NsSpec;
+use vswitch_io::netns::{HOST, NsSpec};
 use vswitch_switch::mac::MacParseError;
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{UnicastMac, VlanMode};
@@ -43,6 +43,15 @@ const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward";
 /// What a container has that nobody chose otherwise: see [`crate::args::Attach`].
 const MTU: u16 = 1_500;
 const IFNAME: &str = "eth0";
+const HOST_IFNAME: &str = "vswitch0";
+
+/// The interface's name in a namespace, where nobody chose another.
+pub const fn default_ifname(namespace: &NsSpec) -> &'static str {
+    match namespace {
+        NsSpec::Host => HOST_IFNAME,
+        NsSpec::Name(_) | NsSpec::Path(_) | NsSpec::Pid(_) => IFNAME,
+    }
+}
 
 /// Where in a file something is written, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +93,7 @@ pub struct Wanted {
 
 impl Wanted {
     fn new(name: &str, namespace: NsSpec) -> Self {
-        let (name, ifname) = (name.into(), IFNAME.into());
+        let (name, ifname) = (name.into(), default_ifname(&namespace).into());
         Self { name, namespace, kind: Kind::Tap, ip: None, mac: None, mtu: MTU, ifname, settings: Vec::new() }
     }
 
@@ -100,7 +109,10 @@ impl Wanted {
         words.extend(self.ip.map(|ip| format!("--ip={ip}")));
         words.extend(self.mac.map(|mac| format!("--mac={mac}")));
         words.extend(self.settings.iter().map(|setting| format!("--set={setting}")));
-        words.extend(["--".into(), self.namespace.to_string()]);
+        match self.namespace {
+            NsSpec::Host => words.push(HOST.into()),
+            NsSpec::Name(_) | NsSpec::Path(_) | NsSpec::Pid(_) => words.extend(["--".into(), self.namespace.to_string()]),
+        }
         words
     }
 }
@@ -118,7 +130,7 @@ impl Display for Wanted {
         if self.mtu != MTU {
             write!(f, ", mtu {}", self.mtu)?;
         }
-        if self.ifname != IFNAME {
+        if self.ifname != default_ifname(&self.namespace) {
             write!(f, ", ifname {}", self.ifname)?;
         }
         self.settings.iter().try_for_each(|setting| write!(f, ", {setting}"))
@@ -320,7 +332,10 @@ impl Source<'_> {
             let place = self.place(value);
             match key.get_ref().as_ref() {
                 "namespace" => {}
-                "type" => wanted.kind = self.kind(value)?,
+                "type" => {
+                    wanted.kind = self.kind(value)?;
+                    daemon::check_kind(&wanted.namespace, wanted.kind).map_err(|error| self.error(place, error))?;
+                }
                 "ip" => (wanted.ip, ip) = (Some(self.address(value)?), place),
                 "mac" => (wanted.mac, mac) = (Some(self.mac(value)?), place),
                 "mtu" => {

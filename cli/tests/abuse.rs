@@ -185,7 +185,7 @@ fn fds_that_are_something_else() {
     switch.ok(&["up"]);
     let namespace = Namespace::open(&NsSpec::parse(&ns.name).unwrap()).unwrap();
     let id = namespace.id();
-    let watch = namespace.watch().unwrap();
+    let watch = namespace.watch().unwrap().unwrap();
     let reserve = |name: &str, kind: &str, ino: u64| {
         format!(
             r#"{{"version":2,"verb":"attach","name":"{name}","ns":{{"dev":{},"ino":{ino}}},"reach":{{"name":"{name}"}},"kind":"{kind}","ip":null,"mac":null,"mtu":1500,"ifname":"eth0","settings":[]}}"#,
@@ -221,6 +221,15 @@ fn fds_that_are_something_else() {
         drop(api);
         wait_for("the reservation's end", || switch.attached().is_empty());
     }
+    // Only the host goes without a watch, and its namespace is not for the asking.
+    let mut api = switch.connect();
+    assert!(api.ask(&reserve("x", "tap", id.ino), &[]).contains("\"ok\""));
+    let unwatched = r#"{"version":2,"verb":"plug","kind":"tap","mask":0,"watch":null}"#;
+    assert!(error(&api.ask(unwatched, &[null.as_fd()])).contains("1 file descriptors with a port"));
+    drop(api);
+    let mut api = switch.connect();
+    let host = reserve("h", "tap", id.ino).replace(r#"{"name":"h"}"#, r#""host""#);
+    assert!(error(&api.ask(&host, &[])).contains("in another network namespace than the daemon"));
     // Too many fds end the connection.
     let mut api = switch.connect();
     assert!(error(&api.ask(&plug("tap"), &[null.as_fd(); 3])).contains("file descriptors"));

@@ -1,6 +1,7 @@
 //! Network namespaces of containers: naming one, opening it, telling whether it is gone, entering it.
 //!
-//! **Naming.** A user says which namespace by an `ip netns` name, a path, `pid:N` or a bare PID ([`NsSpec`]).
+//! **Naming.** A user says which namespace by an `ip netns` name, a path, `pid:N` or a bare PID ([`NsSpec`]). The host's own is none of
+//! these: who means it says so ([`NsSpec::Host`]), and any other name that turns out to be the host's is refused.
 //! **Identity.** Two names are the same namespace when device and inode are ([`NsId`]).
 //! **A PID can be reused** between any two system calls. So the pidfd is opened first, then /proc/PID/ns/net, and only
 //! if the pidfd's process still runs after that was the namespace its own.
@@ -36,6 +37,12 @@ pub use watch::{Events, Watch, WatchKind};
 /// Where `ip netns` keeps its names, in the order in which they are searched.
 pub const NAME_DIRS: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
+/// How the host's own namespace is written: as the flag that names it.
+pub const HOST: &str = "--host";
+
+/// The file of the namespace that this process runs in.
+const OWN: &str = "/proc/self/ns/net";
+
 /// Longest `ip netns` name in bytes (NAME_MAX).
 pub const NAME_MAX_BYTES: usize = 255;
 
@@ -51,6 +58,8 @@ pub enum NsSpec {
     Path(PathBuf),
     /// The namespace of a process.
     Pid(i32),
+    /// The one that this process runs in.
+    Host,
 }
 
 impl NsSpec {
@@ -61,12 +70,12 @@ impl NsSpec {
     pub fn absolute(self) -> Result<NsSpec, NetnsError> {
         match &self {
             NsSpec::Path(path) => std::path::absolute(path).map(NsSpec::Path).map_err(|e| system(&self, "find", e)),
-            NsSpec::Name(_) | NsSpec::Pid(_) => Ok(self),
+            NsSpec::Name(_) | NsSpec::Pid(_) | NsSpec::Host => Ok(self),
         }
     }
 
     /// Reads what a user wrote. What has a '/' is a path (`/proc/N/ns/net` is taken as the PID, for its exit can be
-    /// watched); `pid:N` and a bare number are a PID; the rest is an `ip netns` name.
+    /// watched); `pid:N` and a bare number are a PID; [`HOST`] is the host's; the rest is an `ip netns` name.
     ///
     /// # Errors
     /// [`NetnsError::BadSpec`].
@@ -95,6 +104,9 @@ impl NsSpec {
                 None => bad("is no PID"),
             };
         }
+        if text == HOST {
+            return Ok(NsSpec::Host);
+        }
         if text == "." || text == ".." {
             return bad("is no name");
         }
@@ -117,6 +129,7 @@ impl fmt::Display for NsSpec {
             NsSpec::Name(name) => f.write_str(name),
             NsSpec::Path(path) => write!(f, "{}", path.display()),
             NsSpec::Pid(pid) => write!(f, "pid:{pid}"),
+            NsSpec::Host => f.write_str(HOST),
         }
     }
 }
@@ -176,8 +189,8 @@ pub enum NetnsError {
         /// Who made it.
         owner: String,
     },
-    /// The namespace is the one vswitch itself or the system runs in.
-    #[error("{spec} is in the host's own namespace: give a container's, or make one with \"ip netns add\"")]
+    /// The namespace is the one vswitch itself or the system runs in, and that was not said.
+    #[error("{spec} is in the host's own namespace: to plug in the host use \"vswitch attach --host\"")]
     Host {
         /// The namespace.
         spec: String,
@@ -210,6 +223,14 @@ pub struct NsId {
 }
 
 impl NsId {
+    /// Of the namespace that this process runs in.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn own() -> io::Result<NsId> {
+        NsId::of_path(Path::new(OWN))
+    }
+
     /// Of a path, followed through symbolic links.
     ///
     /// # Errors
@@ -235,6 +256,7 @@ impl NsId {
 enum Origin {
     Name { dir: PathBuf, file: String },
     Process { pid: i32, comm: String, pidfd: OwnedFd },
+    Host,
 }
 
 /// An open network namespace.
@@ -267,6 +289,10 @@ impl Namespace {
                 Namespace::open_file(spec, &path)
             }
             NsSpec::Pid(pid) => Namespace::open_process(spec, *pid),
+            NsSpec::Host => {
+                let (fd, id) = open_ns_file(spec, Path::new(OWN))?;
+                Ok(Namespace { fd, id, spec: spec.clone(), origin: Origin::Host })
+            }
         }
     }
 
@@ -320,13 +346,14 @@ impl Namespace {
         &self.spec
     }
 
-    /// A name for the container: the `ip netns` name, the last part of the path, or command-PID. Only ASCII letters,
+    /// A name for the container: the `ip netns` name, the last part of the path, command-PID, or host. Only ASCII letters,
     /// digits, '.', '_' and '-'; others become '-'.
     #[must_use]
     pub fn suggested_name(&self) -> String {
         let raw = match &self.origin {
             Origin::Name { file, .. } => file.clone(),
             Origin::Process { pid, comm, .. } => format!("{comm}-{pid}"),
+            Origin::Host => "host".into(),
         };
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }
@@ -339,24 +366,31 @@ impl Namespace {
     /// # Errors
     /// [`NetnsError::System`] when our own namespace cannot be told.
     pub fn is_host(&self) -> Result<bool, NetnsError> {
-        let own = NsId::of_path(Path::new("/proc/self/ns/net")).map_err(|e| system(&self.spec, "compare", e))?;
+        let own = NsId::own().map_err(|e| system(&self.spec, "compare", e))?;
         let init = NsId::of_path(Path::new("/proc/1/ns/net")).ok();
         Ok(self.id == own || init == Some(self.id))
     }
 
-    /// Refuses the host's own namespace ([`Namespace::is_host`]).
+    /// Refuses the host's own namespace ([`Namespace::is_host`]) by any name but [`NsSpec::Host`].
     ///
     /// # Errors
     /// [`NetnsError::Host`].
     pub fn refuse_host(&self) -> Result<(), NetnsError> {
-        if self.is_host()? { Err(NetnsError::Host { spec: self.spec.to_string() }) } else { Ok(()) }
+        match self.origin {
+            Origin::Host => Ok(()),
+            Origin::Name { .. } | Origin::Process { .. } if self.is_host()? => {
+                Err(NetnsError::Host { spec: self.spec.to_string() })
+            }
+            Origin::Name { .. } | Origin::Process { .. } => Ok(()),
+        }
     }
 
-    /// What tells that the namespace is gone, to be passed to the daemon.
+    /// What tells that the namespace is gone, to be passed to the daemon. None for the host's, which is there as long as the daemon that
+    /// runs in it.
     ///
     /// # Errors
     /// [`NetnsError::Gone`] when it went since it was opened; [`NetnsError::System`].
-    pub fn watch(&self) -> Result<Watch, NetnsError> {
+    pub fn watch(&self) -> Result<Option<Watch>, NetnsError> {
         let failed = |e: io::Error| system(&self.spec, "watch", e);
         let watch = match &self.origin {
             Origin::Process { pidfd, .. } => Watch { fd: pidfd.try_clone().map_err(failed)?, kind: WatchKind::Process },
@@ -373,20 +407,24 @@ impl Namespace {
                 let kind = WatchKind::Name { dir: dir.clone(), file: file.clone(), id: self.id };
                 Watch { fd: inotify.into(), kind }
             }
+            Origin::Host => return Ok(None),
         };
         // What went before the watch was set gives no event.
         if watch.gone().map_err(failed)? {
             return Err(NetnsError::Gone { spec: self.spec.to_string() });
         }
-        Ok(watch)
+        Ok(Some(watch))
     }
 
     /// Moves the calling thread into the namespace, and where that needs it the process into the user namespace that
-    /// owns it (which only a single-threaded process can).
+    /// owns it (which only a single-threaded process can). It is in the host's already, and needs no right for that.
     ///
     /// # Errors
     /// [`NetnsError::BelongsTo`], [`NetnsError::System`].
     pub fn enter(&self) -> Result<(), NetnsError> {
+        if let Origin::Host = self.origin {
+            return Ok(());
+        }
         match setns(&self.fd, CloneFlags::CLONE_NEWNET) {
             Ok(()) => return Ok(()),
             Err(Errno::EPERM) => {}
@@ -449,6 +487,8 @@ mod tests {
         assert_eq!(NsSpec::parse("12").unwrap(), NsSpec::Pid(12));
         assert_eq!(NsSpec::parse("pid:12").unwrap(), NsSpec::Pid(12));
         assert_eq!(NsSpec::parse("/proc/12/ns/net").unwrap(), NsSpec::Pid(12));
+        assert_eq!(NsSpec::parse("--host").unwrap(), NsSpec::Host);
+        assert_eq!(NsSpec::Host.to_string(), HOST);
         assert_eq!(NsSpec::parse("./x").unwrap(), NsSpec::Path("./x".into()));
         assert_eq!(NsSpec::parse("/proc/self/ns/net").unwrap(), NsSpec::Path("/proc/self/ns/net".into()));
         let long = "n".repeat(256);
@@ -497,12 +537,24 @@ mod tests {
         assert!(own.is_host().unwrap());
         let error = own.refuse_host().unwrap_err().to_string();
         assert!(error.contains("the host's own namespace"), "{error}");
+        assert!(error.ends_with("to plug in the host use \"vswitch attach --host\""), "{error}");
         let again = Namespace::open(&NsSpec::parse("/proc/self/ns/net").unwrap()).unwrap();
+        assert!(again.refuse_host().is_err());
         assert_eq!(own.id(), again.id());
         assert_eq!(again.suggested_name(), "net");
         let name = own.suggested_name();
         assert!(name.ends_with(&format!("-{}", std::process::id())), "{name}");
         assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{name}");
+    }
+
+    #[test]
+    fn the_host_is_meant_by_its_own_word() {
+        let host = Namespace::open(&NsSpec::Host).unwrap();
+        assert_eq!((host.id(), host.suggested_name().as_str()), (NsId::own().unwrap(), "host"));
+        assert!(host.is_host().unwrap() && host.watch().unwrap().is_none());
+        host.refuse_host().unwrap();
+        // By whoever runs this, without a right.
+        host.enter().unwrap();
     }
 
     #[test]

@@ -3,12 +3,15 @@
 
 mod common;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::{TestNs, ip, privileged};
-use vswitch_io::link::{Addressing, IfName, Ipv4Net, LinkError, Netlink, TapOptions, VethOptions, configure, open_tap, open_veth};
+use vswitch_io::link::{
+    Addressing, Addressing6, IfName, Ipv4Net, LinkError, Netlink, TapOptions, VethOptions, configure, configure_host,
+    configure_host6, open_tap, open_veth, refuse_advertisements,
+};
 use vswitch_io::netns::{Namespace, NetnsError, NsSpec};
 use vswitch_io::sys::{packet, tun};
 
@@ -58,6 +61,33 @@ fn a_tap_is_made_and_configured() {
     assert!(used.contains(&subnet), "{used:?}");
     let again = configure(&mut netlink, index, &TO).unwrap_err();
     assert!(matches!(again, LinkError::AddressExists(_)), "{again}");
+}
+
+/// As `attach --host` does, in a namespace that stands for the host's.
+#[test]
+fn one_of_the_hosts_is_no_way_out() {
+    let Some(()) = privileged() else { return };
+    let ns = TestNs::new("host");
+    open(&ns).enter().unwrap();
+    let lo = ip(&["addr", "show", "lo"]);
+    let (_fd, _) = open_tap(&eth0(), &TAP).unwrap();
+    refuse_advertisements(&eth0()).unwrap();
+    assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra").unwrap(), "0\n");
+    let mut netlink = Netlink::open().unwrap();
+    assert!(netlink.may_change());
+    let index = netlink.index(&eth0()).unwrap().unwrap();
+    configure_host(&mut netlink, index, &TO).unwrap();
+    let [address, gateway] = [2, 1].map(|end| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, end));
+    let to6 = Addressing6 { address, prefix: 64, gateway, gateway_mac: TO.gateway_mac };
+    assert!(configure_host6(&mut netlink, index, &to6).unwrap());
+    assert_eq!(ip(&["addr", "show", "lo"]), lo);
+    assert_eq!(ip(&["route"]).lines().count(), 1, "its own network only");
+    assert!(!ip(&["-6", "route"]).contains("default"));
+    let neighbours = ip(&["neigh"]);
+    for gateway in ["10.88.0.1", "fd00::1"] {
+        assert!(neighbours.contains(&format!("{gateway} dev eth0 lladdr 02:58:0a:58:00:01 PERMANENT")), "{neighbours}");
+    }
+    assert!(matches!(configure_host(&mut netlink, index, &TO).unwrap_err(), LinkError::AddressExists(_)));
 }
 
 #[test]
@@ -205,7 +235,7 @@ fn a_name_that_goes_is_seen() {
     let Some(()) = privileged() else { return };
     let mut ns = TestNs::new("gone");
     let namespace = open(&ns);
-    let watch = namespace.watch().unwrap();
+    let watch = namespace.watch().unwrap().unwrap();
     assert!(watch.fd_fits());
     let other = TestNs::new("other");
     drop(other);

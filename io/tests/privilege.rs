@@ -69,7 +69,7 @@ fn hold() -> Held {
     let veth = open_veth(here.as_fd(), &name("veth0"), &VethOptions { mac, mtu: 1500 }).unwrap();
     let child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
     let spec = NsSpec::Pid(i32::try_from(child.id()).unwrap());
-    let watch = Namespace::open(&spec).unwrap().watch().unwrap();
+    let watch = Namespace::open(&spec).unwrap().watch().unwrap().unwrap();
     Held { tap, veth, watch, child }
 }
 

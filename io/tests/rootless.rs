@@ -89,7 +89,7 @@ fn attach_own(_: &Path) {
     let namespace = Namespace::open(&NsSpec::Pid(i32::try_from(container.0.id()).unwrap())).unwrap();
     namespace.refuse_host().unwrap();
     assert_eq!(namespace.suggested_name(), format!("cat-{}", container.0.id()));
-    let watch = namespace.watch().unwrap();
+    let watch = namespace.watch().unwrap().unwrap();
     namespace.enter().unwrap();
     let (eth0, eth1) = (IfName::parse("eth0").unwrap(), IfName::parse("eth1").unwrap());
     let mac = [2, 0x58, 10, 88, 0, 2];

@@ -9,7 +9,7 @@
 //! - equal to ours: the same namespace. (Or one below that maps every id to itself. In the host's own namespace only root can make that.)
 //! - ids that ours lacks: a namespace above or beside ours, for one below has only ids that ours has.
 //! - anything else, and whatever cannot be told, for /proc is hidden or the process gone: below.
-use super::types::Verb;
+use super::types::{Reach, Verb};
 use crate::errors::ProtocolProblem;
 use std::io;
 use std::os::fd::AsFd;
@@ -32,8 +32,8 @@ impl Power {
     pub fn permit(self, verb: &Verb) -> Result<(), ProtocolProblem> {
         match (self, verb) {
             (Self::Full, _) | (Self::AttachOnly, Verb::Plug { .. } | Verb::Ready) => Ok(()),
-            // What is published reaches beyond the container.
-            (Self::AttachOnly, Verb::Attach(wanted)) if wanted.publish.is_empty() => Ok(()),
+            // What is published reaches beyond the container, and the host is above it.
+            (Self::AttachOnly, Verb::Attach(wanted)) if wanted.publish.is_empty() && wanted.reach != Reach::Host => Ok(()),
             (
                 Self::AttachOnly,
                 Verb::Attach(_)

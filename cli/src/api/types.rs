@@ -38,7 +38,8 @@ pub enum Verb {
         kind: Kind,
         /// TUN_F_* mask that the TAP was set to.
         mask: u32,
-        watch: WatchKind,
+        /// What the second fd is; the host's own namespace is not watched and has none.
+        watch: Option<WatchKind>,
     },
     Ready,
     Detach {
@@ -162,6 +163,8 @@ pub enum Reach {
         /// `run` made it: it has mounts of its own.
         run: bool,
     },
+    /// The daemon's own namespace, and that of the command line.
+    Host,
 }
 
 impl Reach {
@@ -170,6 +173,7 @@ impl Reach {
             Self::Name(name) => NsSpec::Name(name.clone()),
             Self::Path(path) => NsSpec::Path(path.clone()),
             Self::Process { pid, .. } => NsSpec::Pid(*pid),
+            Self::Host => NsSpec::Host,
         }
     }
 
@@ -177,7 +181,7 @@ impl Reach {
     pub const fn started(&self) -> Option<u64> {
         match self {
             Self::Process { start, .. } => Some(*start),
-            Self::Name(_) | Self::Path(_) => None,
+            Self::Name(_) | Self::Path(_) | Self::Host => None,
         }
     }
 }
@@ -410,7 +414,7 @@ pub struct Container {
     /// Inode of its namespace.
     pub netns: u64,
     pub reach: Reach,
-    /// The same as the command line has it: `ns1`, `/path`, `pid:123`.
+    /// The same as the command line has it: `ns1`, `/path`, `pid:123`, `--host`.
     pub namespace: String,
     pub vlan: String,
     /// All that `set` can change, as it takes it.

@@ -1,17 +1,22 @@
 //! `attach`: plugs a namespace in. What needs rights is done here, in the namespace, by the user who asks; the daemon is given fds.
+//!
+//! `--host` plugs in the namespace that this command and the daemon run in: an interface with an address, and nothing else of the host
+//! is changed. The way to its network is all that it gets, so the network must not be one that the host has a route to.
 use super::engine::Engine;
 use super::{show, up};
 use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
+use crate::config::default_ifname;
 use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
 use crate::print;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-use vswitch_io::link::{self, Addressing, Addressing6, IfName, LinkError, Netlink, TapOptions, VethOptions};
+use vswitch_io::link::{self, Addressing, Addressing6, IfName, Ipv4Net, LinkError, Netlink, TapOptions, VethOptions};
 use vswitch_io::netns::{self, Namespace, NsSpec};
 use vswitch_io::sys::process;
 use vswitch_switch::UnicastMac;
@@ -20,6 +25,8 @@ use vswitch_switch::mac::MacParseError;
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
 pub const TAP_QUEUE_FRAMES: u32 = 256;
 
+/// Bits of a route's prefix from which on it leads somewhere in particular: with fewer it is a default route in parts (0.0.0.0/1).
+const WIDE: u8 = 8;
 /// How long the kernel may take to remove an interface whose other end was closed.
 const BACKGROUND: Duration = Duration::from_millis(500);
 /// Between two tries.
@@ -42,11 +49,16 @@ impl fmt::Display for Attached {
 }
 
 pub fn run(args: &Attach) -> Result<()> {
-    let engine = Engine::parse(&args.ns);
-    let spec = match &engine {
-        Some(engine) => NsSpec::Pid(engine.pid()?),
-        None => NsSpec::parse(&args.ns)?,
+    let engine = args.ns.as_deref().and_then(Engine::parse);
+    let spec = match (&engine, &args.ns) {
+        (Some(engine), _) => NsSpec::Pid(engine.pid()?),
+        (None, Some(ns)) => NsSpec::parse(ns)?,
+        (None, None) => NsSpec::Host,
     };
+    // Before a daemon is started for nothing.
+    if spec == NsSpec::Host && !Netlink::open().context(AttachProblem::NoNetlink)?.may_change() {
+        bail!(AttachProblem::HostNotRoot);
+    }
     let namespace = Namespace::open(&spec)?;
     namespace.refuse_host()?;
     let mut wanted = reserve(&args.plug, &namespace)?;
@@ -59,19 +71,23 @@ pub fn run(args: &Attach) -> Result<()> {
 pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attached> {
     let ifname = IfName::parse(&wanted.ifname).map_err(|error| NameProblem::Ifname { ifname: wanted.ifname.clone(), error })?;
     let (mut client, lease) = ask_for_lease(wanted)?;
+    if wanted.reach == Reach::Host {
+        refuse_overlap(&lease)?;
+    }
     let watch = namespace.watch()?;
     namespace.enter()?;
     let mac = parse_mac(&lease.mac)?;
     let (port, mask) = make(wanted, rung, namespace, &ifname, mac)?;
-    let kind = match &watch.kind {
+    let kind = watch.as_ref().map(|watch| match &watch.kind {
         netns::WatchKind::Process => WatchKind::Process,
         netns::WatchKind::Name { dir, file, .. } => WatchKind::Name { dir: dir.clone(), file: file.clone() },
-    };
+    });
     let plug = Verb::Plug { kind: wanted.kind, mask, watch: kind };
-    let plugged: Plugged = client.ask(plug, &[port.as_fd(), watch.fd.as_fd()])?;
+    let fds: Vec<_> = [port.as_fd()].into_iter().chain(watch.as_ref().map(|watch| watch.fd.as_fd())).collect();
+    let plugged: Plugged = client.ask(plug, &fds)?;
     // The daemon's is the only one left: when it closes it, the interface goes.
     drop(port);
-    configure(&ifname, &lease)?;
+    configure(&ifname, &lease, wanted.reach == Reach::Host)?;
     client.ask::<()>(Verb::Ready, &[])?;
     Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port })
 }
@@ -138,7 +154,7 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
         ip: args.ip,
         mac: args.mac.map(|mac| mac.to_string()),
         mtu: args.mtu,
-        ifname: args.ifname.clone(),
+        ifname: args.ifname.clone().unwrap_or_else(|| default_ifname(namespace.spec()).into()),
         settings,
         publish: args.publish.clone(),
     })
@@ -153,6 +169,7 @@ fn reach(spec: &NsSpec) -> Result<Reach> {
         }
         NsSpec::Path(path) => Reach::Path(std::path::absolute(path)?),
         NsSpec::Name(name) => Reach::Name(name.clone()),
+        NsSpec::Host => Reach::Host,
     })
 }
 
@@ -186,15 +203,55 @@ fn make_once(
     }
 }
 
-fn configure(ifname: &IfName, lease: &Lease) -> Result<()> {
+/// The route of `in_use` that a network would get in the way of.
+fn overlap(network: Ipv4Net, in_use: &[Ipv4Net]) -> Option<Ipv4Net> {
+    in_use.iter().find(|route| route.prefix >= WIDE && route.overlaps(&network)).copied()
+}
+
+/// Refuses to give the host a network that it knows another way to.
+fn refuse_overlap(lease: &Lease) -> Result<()> {
+    let in_use = Netlink::open().and_then(|mut netlink| netlink.ipv4_in_use()).context(AttachProblem::NoNetlink)?;
+    let address = Ipv4Addr::from_bits(lease.ip.to_bits() & !u32::MAX.checked_shr(lease.prefix.into()).unwrap_or(0));
+    let text = |net: Ipv4Net| format!("{}/{}", net.address, net.prefix);
+    let network = Ipv4Net { address, prefix: lease.prefix };
+    match overlap(network, &in_use) {
+        Some(route) => bail!(AttachProblem::RouteOverlap { network: text(network), route: text(route) }),
+        None => Ok(()),
+    }
+}
+
+fn configure(ifname: &IfName, lease: &Lease, is_host: bool) -> Result<()> {
     let mut netlink = Netlink::open().context(AttachProblem::NoNetlink)?;
     let index = netlink.index(ifname).context(AttachProblem::NotLookedUp)?;
     let index = index.with_context(|| AttachProblem::InterfaceGone { ifname: ifname.clone() })?;
     let gateway = parse_mac(&lease.gateway_mac)?;
     let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
-    link::configure(&mut netlink, index, &to)?;
     let to6 = Addressing6 { address: lease.ip6, prefix: lease.prefix6, gateway: lease.gateway6, gateway_mac: gateway.mac().0 };
     // Where there is no IPv6, there is none to set.
-    link::configure6(&mut netlink, index, &to6)?;
+    if is_host {
+        link::refuse_advertisements(ifname)?;
+        link::configure_host(&mut netlink, index, &to)?;
+        link::configure_host6(&mut netlink, index, &to6)?;
+    } else {
+        link::configure(&mut netlink, index, &to)?;
+        link::configure6(&mut netlink, index, &to6)?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_the_network_hides_or_is_hidden_by() {
+        let net = |address: [u8; 4], prefix| Ipv4Net { address: address.into(), prefix };
+        let ours = net([10, 88, 0, 0], 20);
+        // A VPN's default route in halves is no way to anything in particular.
+        let beside = [net([0, 0, 0, 0], 1), net([10, 88, 16, 0], 20), net([192, 168, 1, 0], 24)];
+        assert_eq!(overlap(ours, &beside), None);
+        for route in [ours, net([10, 88, 3, 4], 32), net([10, 0, 0, 0], 8)] {
+            assert_eq!(overlap(ours, &[&beside[..], &[route]].concat()), Some(route));
+        }
+    }
 }

@@ -26,6 +26,9 @@ impl Place {
         let containers = super::show::containers(&mut Client::connect()?)?;
         let none = || NameProblem::NotAttached { name: name.into() };
         let Container { reach, netns, .. } = containers.into_iter().find(|container| container.name == name).with_context(none)?;
+        if reach == Reach::Host {
+            bail!(AttachProblem::EnterHost { name: name.into() });
+        }
         Ok(Self { name: name.into(), reach, netns })
     }
 
@@ -49,7 +52,7 @@ impl Place {
     pub fn enter(&self) -> Result<()> {
         match self.reach {
             Reach::Process { pid, start, run: true } => self.enter_process(pid, start),
-            Reach::Process { run: false, .. } | Reach::Name(_) | Reach::Path(_) => self.enter_network(),
+            Reach::Process { run: false, .. } | Reach::Name(_) | Reach::Path(_) | Reach::Host => self.enter_network(),
         }
     }
 

@@ -108,6 +108,7 @@ fn gone(container: &Container) -> Result<Option<String>> {
             NsSpec::Name(name) => format!("there is no network namespace {name:?}"),
             NsSpec::Path(path) => format!("there is no {}", path.display()),
             NsSpec::Pid(pid) => format!("process {pid} has ended"),
+            NsSpec::Host => "/proc is not there".into(),
         }),
         (Ok(_), NsSpec::Pid(pid)) if process::start_time(*pid).ok() != container.started => {
             Some(format!("process {pid} has ended, another has its number"))

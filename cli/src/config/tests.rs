@@ -35,6 +35,9 @@ trunk = "10,20-29"
 
 [container.cache]
 namespace = "/some/path"
+
+[container.host]
+namespace = "--host"
 "#;
 
 #[test]
@@ -45,7 +48,7 @@ fn a_whole_file() {
     assert_eq!(network.gateway.as_ref().unwrap().value, Ipv4Addr::new(10, 10, 1, 254));
     assert_eq!((network.ageing, network.fdb_limit.as_ref().unwrap().value), (Some(60), 1_000));
     assert_eq!(network.group_forward.as_deref(), Some("0,2"));
-    let [cache, db, web] = config.containers.try_into().unwrap();
+    let [cache, db, host, web] = config.containers.try_into().unwrap();
     assert_eq!(
         web.wanted,
         Wanted {
@@ -62,6 +65,7 @@ fn a_whole_file() {
     assert_eq!(db.wanted.name, "db.1");
     assert_eq!(db.wanted.settings, ["trunk=10,20-29", "native=5", "guard=off"], "in the order that set needs");
     assert_eq!(cache.wanted, Wanted::new("cache", NsSpec::Path("/some/path".into())), "the rest is default");
+    assert_eq!((host.wanted.namespace, host.wanted.ifname.as_str()), (NsSpec::Host, "vswitch0"));
     let empty = parsed("schema = 1").unwrap();
     assert!(empty.containers.is_empty() && empty.network.subnet.is_none());
 }
@@ -70,7 +74,7 @@ fn a_whole_file() {
 fn what_is_default_is_what_attach_has() {
     let Verb::Attach(attach) = Args::try_parse_from(["vswitch", "attach", "ns1"]).unwrap().verb else { panic!() };
     let wanted = Wanted::new("web", NsSpec::Name("ns1".into()));
-    assert_eq!((attach.plug.kind, attach.plug.mtu, &attach.plug.ifname), (wanted.kind, wanted.mtu, &wanted.ifname));
+    assert_eq!((attach.plug.kind, attach.plug.mtu, attach.plug.ifname), (wanted.kind, wanted.mtu, None));
 }
 
 #[test]
@@ -79,7 +83,8 @@ fn a_container_is_attached_by_a_command_line() {
         let (wanted, words) = (entry.wanted.clone(), entry.wanted.words());
         let args = Args::try_parse_from(["vswitch".into()].into_iter().chain(words)).unwrap();
         let Verb::Attach(attach) = args.verb else { panic!() };
-        assert_eq!(NsSpec::parse(&attach.ns).unwrap(), wanted.namespace);
+        let ns = attach.ns.map_or(NsSpec::Host, |ns| NsSpec::parse(&ns).unwrap());
+        assert_eq!((ns, attach.host), (wanted.namespace.clone(), wanted.namespace == NsSpec::Host));
         let again = Wanted {
             name: attach.plug.name.unwrap(),
             namespace: wanted.namespace,
@@ -87,7 +92,7 @@ fn a_container_is_attached_by_a_command_line() {
             ip: attach.plug.ip,
             mac: attach.plug.mac,
             mtu: attach.plug.mtu,
-            ifname: attach.plug.ifname,
+            ifname: attach.plug.ifname.unwrap(),
             settings: attach.plug.set,
         };
         assert_eq!(again, entry.wanted);
@@ -143,6 +148,7 @@ fn errors_say_where() {
         (&web("mac = \"01:00:5e:00:00:01\""), "4:7: ", "not one station's"),
         (&web("mtu = 67"), "4:7: ", "choose 68 to 65521"),
         (&web("mtu = 65536"), "4:7: ", "choose 68 to 65521"),
+        ("schema = 1\n[container.h]\nnamespace = \"--host\"\ntype = \"veth\"", "4:8: ", "type veth is for containers"),
         (&web("ifname = \"a/b\""), "4:10: ", "interface name \"a/b\""),
         (&web("# \u{fc}\u{fc}\n\"\u{fc}\" = 1"), "5:1: ", "there is no key"),
         (&web("x = { a = \"\u{fc}\", b = \u{0} }"), "4:", ": "),

@@ -50,7 +50,7 @@ const ROWS: usize = 512;
 enum Message {
     /// Fds: listening socket, lock.
     Hello(Hello),
-    /// Fds: port, watch.
+    /// Fds: port, watch if there is one.
     Container(Box<State>),
     Fdb {
         rows: Vec<FdbEntry>,
@@ -105,7 +105,7 @@ struct State {
     settings: Vec<String>,
     port: u16,
     mask: u32,
-    watch: WatchKind,
+    watch: Option<WatchKind>,
     /// When it was attached, seconds of Unix time.
     #[serde(default)]
     since: u64,
@@ -195,7 +195,10 @@ impl Daemon {
             let (state, watch) = state(container, port, offload, &self.watches)?;
             let fd = self.worker.port_fd(port)?;
             match fd {
-                Ok(fd) => channel.send(&Message::Container(Box::new(state)), &[fd.as_fd(), watch.as_fd()])?,
+                Ok(fd) => {
+                    let fds: Vec<_> = [fd.as_fd()].into_iter().chain(watch.as_ref().map(|watch| watch.as_fd())).collect();
+                    channel.send(&Message::Container(Box::new(state)), &fds)?;
+                }
                 Err(error) => bail!(HandoverProblem::PortNotPassed { name: container.name.clone(), error }),
             }
             checkpoint("old-passing");
@@ -245,8 +248,14 @@ impl Daemon {
     }
 }
 
-fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> Result<(State, OwnedFd)> {
-    let (watch, fd) = watches.export(&container.name).context(HandoverProblem::NoWatch)?;
+fn state(container: &Container, port: PortId, mask: u32, watches: &Watches) -> Result<(State, Option<OwnedFd>)> {
+    let (watch, fd) = match &container.reach {
+        Reach::Host => (None, None),
+        Reach::Name(_) | Reach::Path(_) | Reach::Process { .. } => {
+            let (watch, fd) = watches.export(&container.name).context(HandoverProblem::NoWatch)?;
+            (Some(watch), Some(fd))
+        }
+    };
     let state = State {
         name: container.name.clone(),
         ns: container.ns,
@@ -316,7 +325,8 @@ impl Daemon {
                 message => message?,
             };
             if let Message::Container(state) = message {
-                let (port, watch) = channel.two_fds()?;
+                let port = channel.one_fd()?;
+                let watch = state.watch.is_some().then(|| channel.one_fd()).transpose()?;
                 let name = state.name.clone();
                 self.adopt(*state, port, watch).with_context(|| format!("cannot take {name} over"))?;
                 checkpoint("new-adopting");
@@ -334,7 +344,7 @@ impl Daemon {
         }
     }
 
-    fn adopt(&mut self, state: State, port: OwnedFd, watch: OwnedFd) -> Result<()> {
+    fn adopt(&mut self, state: State, port: OwnedFd, watch: Option<OwnedFd>) -> Result<()> {
         let id = PortId::new(state.port).context(HandoverProblem::NoSuchPort)?;
         let mac = state.mac.parse().map_err(|error| HandoverProblem::Mac { mac: state.mac.clone(), error })?;
         let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
@@ -346,12 +356,14 @@ impl Daemon {
         let port = port.map_err(|error| HandoverProblem::PortFd { error: error.to_string() })?;
         let taken = self.worker.adopt_port(id, port, config.clone(), state.mtu)?;
         taken.map_err(|error| HandoverProblem::PortNotTaken { id, error })?;
-        let kind = match state.watch {
-            WatchKind::Process => netns::WatchKind::Process,
-            WatchKind::Name { dir, file } => {
-                netns::WatchKind::Name { dir, file, id: netns::NsId { dev: state.ns.dev, ino: state.ns.ino } }
-            }
-        };
+        let id_of_ns = netns::NsId { dev: state.ns.dev, ino: state.ns.ino };
+        let watch = state.watch.zip(watch).map(|(kind, fd)| {
+            let kind = match kind {
+                WatchKind::Process => netns::WatchKind::Process,
+                WatchKind::Name { dir, file } => netns::WatchKind::Name { dir, file, id: id_of_ns },
+            };
+            netns::Watch { fd, kind }
+        });
         let ifname =
             IfName::parse(&state.ifname).map_err(|error| HandoverProblem::Ifname { ifname: state.ifname.clone(), error })?;
         let name = state.name.clone();
@@ -367,12 +379,13 @@ impl Daemon {
             config,
             port: Some(id),
             ready: true,
-            watch: registry::watch_text(&kind),
+            watch: registry::watch_text(watch.as_ref().map(|watch| &watch.kind)),
             since: UNIX_EPOCH + Duration::from_secs(state.since),
         });
         self.enter_station(&name)?;
-        let watch = netns::Watch { fd: watch, kind };
-        if self.watches.add(self.poll.registry(), &name, watch).unwrap_or(false) {
+        if let Some(watch) = watch
+            && self.watches.add(self.poll.registry(), &name, watch).unwrap_or(false)
+        {
             self.forget(&name, "its namespace is gone");
         }
         Ok(())

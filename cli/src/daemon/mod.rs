@@ -17,7 +17,7 @@ mod watches;
 
 use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, Server};
-use crate::api::types::{Answer, Mirrored};
+use crate::api::types::{Answer, Mirrored, NsId};
 use crate::args::Up;
 use crate::errors::{self, DaemonProblem, VerbProblem};
 use crate::rundir::{self, RunDir};
@@ -32,7 +32,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
 use registry::Registry;
-pub use registry::{NAME_OCTETS, check_name};
+pub use registry::{NAME_OCTETS, check_kind, check_name};
 use saver::Saver;
 use std::collections::HashMap;
 use std::fs::File;
@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vswitch_io::capture::Captured;
-use vswitch_io::netns::NAME_DIRS;
+use vswitch_io::netns::{self, NAME_DIRS};
 use vswitch_io::privilege::{self, Confinement, Enforced, Identity, Report};
 use vswitch_io::sys::{activation, process};
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
@@ -98,6 +98,8 @@ struct Facts {
     confinement: String,
     journal: Option<String>,
     open_files_limit: u64,
+    /// The network namespace it runs in: the host's.
+    ns: NsId,
 }
 
 /// See the module's text.
@@ -197,6 +199,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let (notify, journal) = (Notify::from_env(), if options.detached { None } else { notify::journal() });
     // /proc is out of reach later.
     let signature = rundir::signature()?;
+    let ns = netns::NsId::own().map(|ns| NsId { dev: ns.dev, ino: ns.ino })?;
     let open_files_limit = process::raise_open_files().context(DaemonProblem::OpenFiles)?;
     // Blocked here, so that every thread inherits it: the signals come through an fd.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
@@ -219,6 +222,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         confinement: describe(&report, owner),
         journal,
         open_files_limit,
+        ns,
     };
     let mut channel = beginning.channel.take();
     let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;

@@ -6,7 +6,7 @@ mod views;
 
 use super::Daemon;
 use super::verbs::{done, value};
-use crate::api::types::UplinkOrder;
+use crate::api::types::{Reach, UplinkOrder};
 use crate::errors::PublishProblem;
 use crate::publish::{Protocol, Spec, parse_net, parse_port};
 use anyhow::{Result, bail};
@@ -276,7 +276,9 @@ impl Daemon {
             bail!(PublishProblem::Backends { spec: spec.to_string() });
         }
         for (number, name) in names.iter().enumerate() {
-            self.registry.attached(name)?;
+            if self.registry.attached(name)?.0.reach == Reach::Host {
+                bail!(PublishProblem::ToHost { spec: spec.to_string(), name: name.clone() });
+            }
             if names.iter().take(number).any(|earlier| earlier == name) {
                 bail!(PublishProblem::Twice { spec: spec.to_string(), name: name.clone() });
             }

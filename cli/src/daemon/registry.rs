@@ -4,7 +4,7 @@
 //! *ready*. One that its command line abandons before it is ready is forgotten.
 use super::network::{Network, PREFIX6};
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
-use crate::errors::NameProblem;
+use crate::errors::{NameProblem, PublishProblem};
 use crate::settings;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -105,6 +105,10 @@ impl Registry {
         let ifname = IfName::parse(&wanted.ifname).map_err(|error| NameProblem::Ifname { ifname: wanted.ifname.clone(), error })?;
         if !(MTU_MIN..=MTU_MAX).contains(&wanted.mtu.into()) {
             bail!(NameProblem::Mtu { mtu: wanted.mtu });
+        }
+        check_kind(&wanted.reach.spec(), wanted.kind)?;
+        if let (Reach::Host, Some(spec)) = (&wanted.reach, wanted.publish.first()) {
+            bail!(PublishProblem::ToHost { spec: spec.clone(), name });
         }
         if let Some(other) = self.by_ns(wanted.ns) {
             bail!(NameProblem::NamespaceAttached { at: at(other), other: other.name.clone() });
@@ -214,10 +218,19 @@ impl Registry {
 }
 
 /// What watches a namespace, in words.
-pub fn watch_text(kind: &WatchKind) -> String {
+pub fn watch_text(kind: Option<&WatchKind>) -> String {
     match kind {
-        WatchKind::Process => "process".into(),
-        WatchKind::Name { dir, file, .. } => format!("name {}", dir.join(file).display()),
+        Some(WatchKind::Process) => "process".into(),
+        Some(WatchKind::Name { dir, file, .. }) => format!("name {}", dir.join(file).display()),
+        None => "none".into(),
+    }
+}
+
+/// The host has a TAP: a veth pair would give it nothing but a slower way.
+pub fn check_kind(namespace: &NsSpec, kind: Kind) -> Result<(), NameProblem> {
+    match (namespace, kind) {
+        (NsSpec::Host, Kind::Veth) => Err(NameProblem::HostKind),
+        (NsSpec::Host, Kind::Tap) | (NsSpec::Name(_) | NsSpec::Path(_) | NsSpec::Pid(_), Kind::Tap | Kind::Veth) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session, registry};
 use crate::api::events::EventKind;
 use crate::api::server::{ConnectionId, PATIENCE};
-use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reserve, Verb, WatchKind};
+use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reach, Reserve, Verb, WatchKind};
 use crate::errors::VerbProblem;
 use crate::settings;
 use anyhow::{Context, Result, bail};
@@ -89,6 +89,12 @@ impl Daemon {
         if self.sessions.contains_key(&id) {
             bail!(VerbProblem::Busy);
         }
+        // The host is where the daemon runs, which is why its namespace needs no watch.
+        match (wanted.reach == Reach::Host, wanted.ns == self.facts.ns) {
+            (true, false) => bail!(VerbProblem::OtherHost { pid: std::process::id() }),
+            (false, true) => bail!(VerbProblem::IsHost),
+            (true, true) | (false, false) => {}
+        }
         let lease = self.registry.reserve(wanted)?;
         self.sessions.insert(id, Session::Attaching { name: lease.name.clone(), publish: wanted.publish.clone() });
         self.server.set_patience(id, Some(ATTACH_PATIENCE));
@@ -105,36 +111,37 @@ impl Daemon {
         }
     }
 
-    fn plug(&mut self, id: ConnectionId, kind: Kind, mask: u32, watch: WatchKind, fds: Vec<OwnedFd>) -> Result<Value> {
+    fn plug(&mut self, id: ConnectionId, kind: Kind, mask: u32, watch: Option<WatchKind>, fds: Vec<OwnedFd>) -> Result<Value> {
         let name = self.attaching(id)?;
         let container = self.registry.get(&name).context(VerbProblem::Detached)?;
         if container.port.is_some() || container.kind != kind {
             bail!(VerbProblem::NotReserved { name });
         }
-        let [port, watched] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| VerbProblem::PlugFds { count: fds.len() })?;
+        let (count, mut fds) = (fds.len(), fds.into_iter());
+        let (Some(port), watched, None) = (fds.next(), fds.next(), fds.next()) else {
+            bail!(VerbProblem::PlugFds { count });
+        };
+        let watch = match (watch, watched) {
+            (Some(kind), Some(fd)) => Some((kind, fd)),
+            (None, None) if container.reach == Reach::Host => None,
+            (Some(_) | None, _) => bail!(VerbProblem::PlugFds { count }),
+        };
         let port = match kind {
             Kind::Tap => Port::tap(port, mask),
             Kind::Veth => Port::packet(port),
         };
         let port = port.map_err(|error| VerbProblem::PortFd { error: error.to_string() })?;
-        let ns = netns::NsId { dev: container.ns.dev, ino: container.ns.ino };
-        let kind = match watch {
-            WatchKind::Process => netns::WatchKind::Process,
-            WatchKind::Name { dir, file } if dir.is_absolute() => netns::WatchKind::Name { dir, file, id: ns },
-            WatchKind::Name { dir, .. } => bail!(VerbProblem::WatchDir { dir }),
-        };
-        let watch_text = registry::watch_text(&kind);
-        let watch = Watch { fd: watched, kind };
-        if !watch.fd_fits() {
-            bail!(VerbProblem::WatchFd);
-        }
+        let watch = watch.map(|(kind, fd)| checked_watch(kind, fd, container.ns)).transpose()?;
+        let watch_text = registry::watch_text(watch.as_ref().map(|watch| &watch.kind));
         let (config, mtu) = (container.config.clone(), container.mtu);
         let port = self.worker.add_port(port, config, mtu)?.map_err(|error| port_error(error, &name))?;
         // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
         self.fetch_news();
         self.registry.plug(&name, port, watch_text);
         self.enter_station(&name)?;
-        if self.watches.add(self.poll.registry(), &name, watch).context(VerbProblem::NotWatched)? {
+        if let Some(watch) = watch
+            && self.watches.add(self.poll.registry(), &name, watch).context(VerbProblem::NotWatched)?
+        {
             self.forget(&name, "its namespace is gone");
             bail!(VerbProblem::NamespaceGone);
         }
@@ -386,6 +393,22 @@ impl Daemon {
             blocked: stats.blocked,
         }
     }
+}
+
+/// A watch that a client sent.
+fn checked_watch(kind: WatchKind, fd: OwnedFd, ns: NsId) -> Result<Watch> {
+    let kind = match kind {
+        WatchKind::Process => netns::WatchKind::Process,
+        WatchKind::Name { dir, file } if dir.is_absolute() => {
+            netns::WatchKind::Name { dir, file, id: netns::NsId { dev: ns.dev, ino: ns.ino } }
+        }
+        WatchKind::Name { dir, .. } => bail!(VerbProblem::WatchDir { dir }),
+    };
+    let watch = Watch { fd, kind };
+    if !watch.fd_fits() {
+        bail!(VerbProblem::WatchFd);
+    }
+    Ok(watch)
 }
 
 fn by_reason(drops: &DropCounts) -> std::collections::BTreeMap<String, u64> {

@@ -16,7 +16,19 @@ pub enum AttachProblem {
     #[error("{ifname} went away meanwhile: attach again")]
     InterfaceGone { ifname: IfName },
 
+    // The host.
+    #[error(
+        "only root may plug in the host (CAP_NET_ADMIN in its network namespace): \"sudo vswitch attach --host\", to root's switch"
+    )]
+    HostNotRoot,
+    #[error(
+        "the switch's network {network} overlaps the route {route} of this host: \"vswitch up --subnet\" with another, or remove it"
+    )]
+    RouteOverlap { network: String, route: String },
+
     // A container that is attached, to be entered.
+    #[error("{name} is the host itself: run the command as it is, or with \"vswitch run --network host\"")]
+    EnterHost { name: String },
     #[error("{name} went away meanwhile: \"vswitch show\" lists what is there")]
     Gone { name: String },
     #[error("{name} is another user's: run as that user, or \"sudo vswitch exec {name}\"")]
@@ -52,6 +64,13 @@ mod tests {
         NoNetlink {} => "cannot open rtnetlink: see that the kernel has it",
         NotLookedUp {} => "cannot look the interface up: attach again",
         InterfaceGone { ifname: IfName::parse("eth0").unwrap() } => "eth0 went away meanwhile: attach again",
+        HostNotRoot {}
+            => "only root may plug in the host (CAP_NET_ADMIN in its network namespace): \"sudo vswitch attach --host\", to root's switch",
+        RouteOverlap { network: "10.88.0.0/20".into(), route: "10.88.3.0/24".into() }
+            => "the switch's network 10.88.0.0/20 overlaps the route 10.88.3.0/24 of this host: \
+                \"vswitch up --subnet\" with another, or remove it",
+        EnterHost { name: "host".into() }
+            => "host is the host itself: run the command as it is, or with \"vswitch run --network host\"",
         Gone { name: "web".into() } => "web went away meanwhile: \"vswitch show\" lists what is there",
         OfOther { name: "web".into() } => "web is another user's: run as that user, or \"sudo vswitch exec web\"",
         NotEntered { name: "web".into(), error: Errno::EINVAL, pid: 7 }

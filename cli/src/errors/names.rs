@@ -29,6 +29,9 @@ pub enum NameProblem {
     #[error("--mtu {mtu} cannot be set: choose {MTU_MIN} to {MTU_MAX}")]
     Mtu { mtu: u16 },
 
+    #[error("--type veth is for containers: leave it out, the host has a TAP")]
+    HostKind,
+
     // Addresses.
     #[error("--mac {mac}: {error}")]
     Mac { mac: String, error: MacParseError },
@@ -93,6 +96,7 @@ mod tests {
         Ifname { ifname: "a/b".into(), error: IfNameError::Character("a/b".into()) }
             => "--ifname \"a/b\": interface name \"a/b\" is not one the kernel takes: use letters, digits, '-', '_' and '.'",
         Mtu { mtu: 1 } => "--mtu 1 cannot be set: choose 68 to 65521",
+        HostKind {} => "--type veth is for containers: leave it out, the host has a TAP",
         Mac { mac: "x".into(), error: MacParseError::Syntax }
             => "--mac x: not a MAC address: write six hexadecimal octets, as 02:58:0a:58:00:02",
         MacOfGateway { mac: mac() } => "--mac 02:58:0a:58:00:02 is the gateway's: choose another",

@@ -27,6 +27,10 @@ pub enum PublishProblem {
     Range { spec: String },
     #[error("{spec}: a published port has 1 to 64 containers: name fewer")]
     Backends { spec: String },
+    #[error(
+        "{spec}: \"{name}\" is the host, whose answers do not come back through the switch: give clients an address of its own"
+    )]
+    ToHost { spec: String, name: String },
     #[error("{spec}: there are as many published ranges as can be: publish whole ranges, or unpublish some")]
     Full { spec: String },
     #[error("{spec}: \"{name}\" is named twice: name each once")]
@@ -96,6 +100,8 @@ mod tests {
             => "8080:80/tcp: port 8080 is published to web already, nothing was published: choose another, or \"vswitch unpublish 8080\"",
         Range { spec: SPEC.into() } => "8080:80/tcp: its last port inside would pass 65535: choose a shorter range",
         Backends { spec: SPEC.into() } => "8080:80/tcp: a published port has 1 to 64 containers: name fewer",
+        ToHost { spec: SPEC.into(), name: "host".into() }
+            => "8080:80/tcp: \"host\" is the host, whose answers do not come back through the switch: give clients an address of its own",
         Full { spec: SPEC.into() }
             => "8080:80/tcp: there are as many published ranges as can be: publish whole ranges, or unpublish some",
         Twice { spec: SPEC.into(), name: "web".into() } => "8080:80/tcp: \"web\" is named twice: name each once",

@@ -14,6 +14,13 @@ pub enum VerbProblem {
     // The steps of attach.
     #[error("nothing is being attached on this connection, or its namespace went away meanwhile: attach again")]
     NotAttaching,
+    #[error(
+        "this command is in another network namespace than the daemon, which is in the host's: \
+         \"sudo nsenter -t {pid} -n vswitch attach --host\""
+    )]
+    OtherHost { pid: u32 },
+    #[error("this namespace is the host's own: to plug in the host use \"vswitch attach --host\"")]
+    IsHost,
     #[error("it was detached meanwhile: attach again")]
     Detached,
     #[error("{name} has a port, or was reserved for another kind: attach again")]
@@ -91,6 +98,10 @@ mod tests {
     table! { VerbProblem:
         Busy {} => "this connection is in the middle of something: open another",
         NotAttaching {} => "nothing is being attached on this connection, or its namespace went away meanwhile: attach again",
+        OtherHost { pid: 7 }
+            => "this command is in another network namespace than the daemon, which is in the host's: \
+                \"sudo nsenter -t 7 -n vswitch attach --host\"",
+        IsHost {} => "this namespace is the host's own: to plug in the host use \"vswitch attach --host\"",
         Detached {} => "it was detached meanwhile: attach again",
         NotReserved { name: "web".into() } => "web has a port, or was reserved for another kind: attach again",
         PlugFds { count: 3 } => "3 file descriptors with a port: send the port's and the watch's",

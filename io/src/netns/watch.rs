@@ -167,7 +167,7 @@ mod tests {
     fn a_process_watch() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let ns = Namespace::open(&NsSpec::Pid(i32::try_from(child.id()).unwrap())).unwrap();
-        let watch = ns.watch().unwrap();
+        let watch = ns.watch().unwrap().unwrap();
         assert!(watch.fd_fits());
         assert!(!watch.gone().unwrap());
         child.kill().unwrap();
@@ -185,7 +185,7 @@ mod tests {
         std::os::unix::fs::symlink("/proc/self/ns/net", &path).unwrap();
         let ns = Namespace::open(&NsSpec::Path(path.clone())).unwrap();
         assert_eq!(ns.suggested_name(), "box");
-        let watch = ns.watch().unwrap();
+        let watch = ns.watch().unwrap().unwrap();
         assert!(watch.fd_fits());
         assert!(!watch.gone().unwrap());
         std::fs::write(dir.path().join("other"), "").unwrap();

@@ -223,7 +223,7 @@ impl Stage {
         let containers = self.connect().and_then(|mut client| show::containers(&mut client)).unwrap_or_default();
         let pid = |container: &Container| match container.reach {
             Reach::Process { pid, .. } => Some(Pid::from_raw(pid)),
-            Reach::Name(_) | Reach::Path(_) => None,
+            Reach::Name(_) | Reach::Path(_) | Reach::Host => None,
         };
         containers.iter().filter_map(pid).collect()
     }
