@@ -4,11 +4,13 @@
 //! host's firewall like any program's. The sockets are in the io crate; here is all that can be decided without one:
 //! - [`exchange`]: what a packet is, where its socket is to go, and who may have one;
 //! - [`tcp`], [`flows`]: one connection, translated between segments and a socket, and the table of them;
+//! - [`datagrams`]: UDP and echo, mappings and sessions; [`reassembly`]: what comes in fragments;
 //! - [`reach`]: where containers may go;
 //! - [`wire`]: writing frames.
 pub mod datagrams;
 pub mod exchange;
 pub mod flows;
 pub mod reach;
+pub mod reassembly;
 pub mod tcp;
 pub mod wire;

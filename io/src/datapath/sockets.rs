@@ -18,6 +18,7 @@ impl Datapath {
             }
             None => {
                 self.flush_sockets(now);
+                self.abandon_held();
                 if let (Some(gateway), Some(mut sockets)) = (&mut self.gateway, self.sockets.take()) {
                     gateway.flush_all();
                     sockets.sweep(gateway);

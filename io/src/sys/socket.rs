@@ -288,8 +288,7 @@ pub fn send_datagram(
 ///
 /// # Errors
 /// EAGAIN: nothing there; others: what was said of one that was sent.
-pub fn receive_datagram(socket: &Socket, into: &mut [u8], control: &mut Vec<u8>) -> io::Result<Datagram> {
-    control.clear();
+pub fn receive_datagram(socket: &Socket, into: &mut [u8], control: &mut [u8]) -> io::Result<Datagram> {
     let mut pieces = [IoSliceMut::new(into)];
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), MsgFlags::MSG_DONTWAIT)?;
     let (mut segment, mut to) = (None, None);
@@ -312,10 +311,9 @@ pub fn receive_datagram(socket: &Socket, into: &mut [u8], control: &mut Vec<u8>)
 ///
 /// # Errors
 /// EAGAIN: nothing was said.
-pub fn receive_error(socket: &Socket, into: &mut [u8], control: &mut Vec<u8>) -> io::Result<SendError> {
+pub fn receive_error(socket: &Socket, into: &mut [u8], control: &mut [u8]) -> io::Result<SendError> {
     /// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6 (linux/errqueue.h).
     const ICMP: [u8; 2] = [2, 3];
-    control.clear();
     let mut pieces = [IoSliceMut::new(into)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_ERRQUEUE;
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), flags)?;

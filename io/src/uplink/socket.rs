@@ -119,7 +119,7 @@ impl Sockets {
             udp: Vec::new(),
             datagrams_ready: VecDeque::new(),
             listeners: listen::Listeners::default(),
-            control: Vec::with_capacity(socket::CONTROL),
+            control: vec![0; socket::CONTROL],
             id: 0,
             ping_forbidden: false,
             ping_told: false,

@@ -2,8 +2,9 @@
 use super::route::{Routable, refuse};
 use super::{Gateway, Routed, Side};
 use crate::icmp_error::IcmpError;
-use crate::packet::{Packet, Transport, address_frame};
+use crate::packet::{Fragment, Packet, Transport, address_frame};
 use crate::slirp::exchange::{Exchange, ends, reset_of};
+use crate::slirp::reassembly::Assembled;
 use crate::slirp::wire::{Link, write_tcp};
 use crate::station::Stations;
 use alloc::boxed::Box;
@@ -57,6 +58,13 @@ impl Gateway {
         if p.hops() <= 1 && Some(dst) != own {
             return refuse(p, (IcmpError::HopLimit, DropReason::HopLimit), own, limiter, (Side::Inside, config.mac), now);
         }
+        if let Some(fragment) = p.fragment() {
+            return self.assemble(p, fragment, mac, ingress, now);
+        }
+        // What was summed already is judged here, for no one behind a socket can.
+        if !p.is_intact() {
+            return Routed::Drop(p.into_frame(), DropReason::PacketMalformed);
+        }
         match p.transport() {
             Transport::Tcp(_) | Transport::Udp | Transport::Echo { request: true } => {
                 Routed::Socket(SocketPacket { packet: A::any(p), ingress, mac })
@@ -68,6 +76,27 @@ impl Gateway {
                 refuse(p, (IcmpError::Prohibited, DropReason::GatewayUnserved), own, limiter, (Side::Inside, config.mac), now)
             }
         }
+    }
+
+    fn assemble<A: Routable>(&mut self, p: Packet<A>, fragment: Fragment, mac: UnicastMac, ingress: u16, now: Time) -> Routed {
+        let Some(exchange) = self.exchange.as_deref_mut() else {
+            return Routed::Drop(p.into_frame(), DropReason::GatewayUnserved);
+        };
+        match exchange.reassembly.take(p, fragment, ingress, now) {
+            Assembled::Whole(p) => self.to_sockets(p, mac, ingress, now),
+            Assembled::Held => Routed::Held,
+            Assembled::Added(frame) => Routed::Consumed(frame),
+            Assembled::Drop(frame, reason) => Routed::Drop(frame, reason),
+        }
+    }
+
+    /// Buffers that reassembly no longer needs, and datagrams that it gives up.
+    pub(super) fn poll_reassembly(&mut self, now: Time) -> Option<Routed> {
+        let reassembly = &mut self.exchange.as_deref_mut()?.reassembly;
+        if let Some(frame) = reassembly.spare() {
+            return Some(Routed::Consumed(frame));
+        }
+        reassembly.expire(now).map(|frame| Routed::Drop(frame, DropReason::Fragment))
     }
 
     /// What ends in sockets, if that is the uplink, with the stations and the gateway's own addresses.

@@ -9,6 +9,7 @@
 use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
 use super::flows::{Flow, Flows};
 use super::reach::{Class, Reach};
+use super::reassembly::Reassembly;
 use super::tcp::Tcp;
 use super::wire::Link;
 use crate::flow::{Address, Tuple, protocol};
@@ -79,6 +80,8 @@ pub struct Exchange {
     pub flows: Flows,
     /// UDP and echo.
     pub datagrams: Datagrams,
+    /// Datagrams that come in fragments.
+    pub reassembly: Reassembly,
     /// What is published, IPv4.
     pub v4: Forwards<Ipv4Addr>,
     /// What is published, IPv6.
@@ -103,6 +106,7 @@ impl Exchange {
         Self {
             flows: Flows::new(key[0]),
             datagrams: Datagrams::new(key[0]),
+            reassembly: Reassembly::default(),
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
             resolvers: Vec::new(),

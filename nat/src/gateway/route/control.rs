@@ -4,6 +4,10 @@ use super::*;
 impl Gateway {
     /// Gives up one frame of those that wait.
     pub fn abandon(&mut self) -> Option<FrameBuf> {
+        if let Some(exchange) = &mut self.exchange {
+            let reassembly = &mut exchange.reassembly;
+            return reassembly.spare().or_else(|| reassembly.expire(Time::from_nanos(u64::MAX)));
+        }
         let uplink = self.uplink.as_deref_mut()?;
         let forever = Time::from_nanos(u64::MAX);
         let cutting = uplink.cutting.pop_front().map(|(_, fragmenter)| fragmenter.into_frame());
@@ -16,14 +20,14 @@ impl Gateway {
     /// Frames that wait.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.uplink.as_deref().map_or(0, Uplink::held)
+        self.uplink.as_deref().map_or(0, Uplink::held) + self.exchange.as_deref().map_or(0, |exchange| exchange.reassembly.held())
     }
 
     /// When [`Gateway::poll_output`], or the sockets, will have something, at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         if let Some(exchange) = &self.exchange {
-            return exchange.flows.deadline();
+            return [exchange.flows.deadline(), exchange.reassembly.deadline()].into_iter().flatten().min();
         }
         let uplink = self.uplink.as_deref()?;
         // What is ready and waits for buffers only.
