@@ -270,7 +270,8 @@ impl Tcp {
     #[inline]
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        let fin = self.fin.is_some_and(|fin| after(self.next, fin));
+        // Our FIN has a number, and is no octet of the socket's.
+        let fin = self.fin.is_some_and(|fin| after(self.next, fin) && !after(self.una, fin));
         self.next.wrapping_sub(self.una) - u32::from(fin)
     }
 
