@@ -167,7 +167,9 @@ pub struct Tcp {
     stalled: bool,
     timer: Timer,
     due: Time,
+    /// How often the wait has doubled, and how many of what was sent in vain in a row.
     tries: u8,
+    silent: u8,
     heard: Time,
 }
 
@@ -207,6 +209,7 @@ impl Tcp {
             timer: Timer::None,
             due: now,
             tries: 0,
+            silent: 0,
             heard: now,
         }
     }
@@ -414,7 +417,7 @@ impl Tcp {
     fn establish(&mut self, now: Time) {
         self.state = State::Established;
         self.syn_due = false;
-        (self.timer, self.tries) = (Timer::None, 0);
+        self.timer = Timer::None;
         self.rearm(now);
     }
 
@@ -506,7 +509,7 @@ impl Tcp {
             self.recover = None;
         }
         // Progress: the timer begins anew.
-        (self.timer, self.tries) = (Timer::None, 0);
+        self.timer = Timer::None;
         self.rearm(now);
         count - u32::from(fin)
     }
@@ -616,7 +619,7 @@ impl Tcp {
             Timer::Idle
         };
         if timer != self.timer {
-            self.tries = 0;
+            (self.tries, self.silent) = (0, 0);
             self.arm(timer, now);
         }
     }
@@ -651,10 +654,12 @@ impl Tcp {
             Timer::Persist => RETRANSMITS,
             Timer::Idle => KEEPALIVES,
         };
-        let answered = self.due.since(self.heard) < self.wait();
+        // In the same instant counts: the clock may be read once for both.
+        let answered = self.due.since(self.heard) <= self.wait();
         match self.timer {
             // A window of zero is no reason to give up, a container that is silent is.
             Timer::Persist | Timer::Idle if answered => {
+                self.silent = 0;
                 if self.timer == Timer::Idle {
                     self.tries = 0;
                     self.due = self.heard.after(self.wait());
@@ -664,7 +669,7 @@ impl Tcp {
                 }
             }
             Timer::None | Timer::Handshake | Timer::Retransmit | Timer::Persist | Timer::Idle => {
-                if self.tries >= most {
+                if self.silent >= most {
                     self.reset();
                     return Expired::Abort;
                 }
@@ -680,7 +685,7 @@ impl Tcp {
             }
             Timer::Persist | Timer::Idle => self.probe_due = true,
         }
-        self.tries = self.tries.saturating_add(1);
+        (self.tries, self.silent) = (self.tries.saturating_add(1), self.silent.saturating_add(1));
         self.arm(self.timer, now);
         Expired::Goes
     }

@@ -551,6 +551,49 @@ fn an_acknowledgement_that_comes_late_reaches_beyond_what_was_sent_again() {
 // A window of zero.
 
 #[test]
+fn rfc9293_3_8_6_1_a_window_of_zero_is_probed_for_ever_while_it_is_answered() {
+    let mut line = Line::accepted();
+    assert_eq!(line.sends(8_000).len(), 8);
+    line.window = 0;
+    assert_eq!(line.hears(ACK, 0, 8_000, 0).consume, 8_000);
+    line.tcp.stall(line.now);
+    let mut waited = Vec::new();
+    for _ in 0..300 {
+        let (wait, expired) = line.expires();
+        assert_eq!(expired, Expired::Goes);
+        waited.push(wait);
+        // An octet that it has, so that it must answer.
+        let said = line.says().expect("a probe");
+        assert_eq!((said.flags, said.at, said.ack), (ACK, 7_999, 0));
+        line.is_quiet();
+        line.hears(ACK, 0, 8_000, 0);
+        assert_eq!(line.tcp.may_send(), 0);
+    }
+    assert_eq!(waited[..3], [PERSIST, PERSIST * 2, PERSIST * 4]);
+    assert_eq!(waited[299], SECOND * 60);
+    line.window = 3_000;
+    assert_eq!(line.hears(ACK, 0, 8_000, 0), Taken::default());
+    assert_eq!(line.sends(2_000), [8_000, 9_000]);
+    assert_eq!(line.hears(ACK, 0, 10_000, 0).consume, 2_000);
+    assert!(!line.is_over());
+}
+
+#[test]
+fn a_probe_that_is_lost_after_many_is_no_end() {
+    let mut line = Line::accepted();
+    line.window = 0;
+    line.hears(ACK, 0, 0, 0);
+    line.tcp.stall(line.now);
+    for turn in 0..60 {
+        assert_eq!(line.expires().1, Expired::Goes);
+        assert!(line.says().is_some());
+        if turn % 10 == 0 {
+            line.hears(ACK, 0, 0, 0);
+        }
+    }
+}
+
+#[test]
 fn a_container_that_is_silent_with_a_window_of_zero_is_given_up() {
     let mut line = Line::accepted();
     line.window = 0;
@@ -817,4 +860,34 @@ fn rfc9293_3_8_4_a_container_that_is_silent_is_asked_after_two_hours() {
     assert_eq!(line.expires(), (SECOND * 75, Expired::Abort));
     assert_eq!(line.now.since(since), KEEPALIVE - SECOND * 74 + SECOND * 75 * 9);
     line.resets();
+}
+
+#[test]
+fn half_a_connection_is_asked_after_a_minute_and_lives_as_long_as_it_answers() {
+    for is_host in [false, true] {
+        let mut line = Line::accepted();
+        let (at, ack) = if is_host { (0, 1) } else { (1, 0) };
+        if is_host {
+            line.tcp.end(line.now);
+            line.polled();
+            line.hears(ACK, 0, 1, 0);
+        } else {
+            line.hears(ACK | FIN, 0, 0, 0);
+            line.polled();
+        }
+        // A day.
+        let mut questions = 0;
+        while line.now.since(BEGIN) < SECOND * 86_400 {
+            assert_eq!(line.expires().1, Expired::Goes);
+            if let Some(said) = line.says() {
+                questions += 1;
+                assert_eq!(said.at, ack - 1);
+                assert_eq!(line.hears(ACK, at, ack, 0), Taken::default());
+                line.is_quiet();
+            }
+        }
+        assert!((600..=1_440).contains(&questions), "{questions}");
+        // Its kernel knows it no longer.
+        assert!(line.hears(RST, at, 0, 0).reset && line.is_over());
+    }
 }
