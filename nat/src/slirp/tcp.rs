@@ -317,9 +317,14 @@ impl Tcp {
         if !self.takes_data() {
             return 0;
         }
-        let flying = self.next.wrapping_sub(self.una);
-        let room = self.window.saturating_sub(flying);
-        if room < u32::from(self.mss) && flying > 0 { 0 } else { room }
+        let room = self.room();
+        if room < u32::from(self.mss) && self.next != self.una { 0 } else { room }
+    }
+
+    /// What is left of the container's window.
+    #[inline]
+    fn room(&self) -> u32 {
+        self.window.saturating_sub(self.next.wrapping_sub(self.una))
     }
 
     /// There is data of the host's that [`Tcp::may_send`] does not let go.
@@ -566,7 +571,7 @@ impl Tcp {
     }
 
     fn poll_open(&mut self, now: Time) -> Option<Emit> {
-        if self.fin == Some(self.next) && self.state == State::Established {
+        if self.fin == Some(self.next) && self.state == State::Established && self.room() > 0 {
             let emit = self.emit(self.next, tcp::FIN | tcp::ACK);
             self.next = self.next.wrapping_add(1);
             if after(self.next, self.max) {
@@ -609,8 +614,12 @@ impl Tcp {
     }
 
     fn rearm(&mut self, now: Time) {
+        let has_fin = self.fin.is_some_and(|fin| !after(self.una, fin));
         let timer = if self.state != State::Established {
             return;
+        } else if self.window == 0 && (self.stalled || has_fin || self.max != self.una) {
+            // RFC 9293 3.8.6: a window that shrank to nothing under what was sent is probed too (MUST-35), and no reason to give up.
+            Timer::Persist
         } else if self.max != self.una {
             Timer::Retransmit
         } else if self.stalled && self.window < u32::from(self.mss) {
@@ -683,7 +692,13 @@ impl Tcp {
                 self.recover = None;
                 self.duplicates = 0;
             }
-            Timer::Persist | Timer::Idle => self.probe_due = true,
+            Timer::Persist => {
+                self.probe_due = true;
+                if self.max != self.una {
+                    self.go_back();
+                }
+            }
+            Timer::Idle => self.probe_due = true,
         }
         (self.tries, self.silent) = (self.tries.saturating_add(1), self.silent.saturating_add(1));
         self.arm(self.timer, now);

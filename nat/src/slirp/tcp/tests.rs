@@ -594,6 +594,49 @@ fn a_probe_that_is_lost_after_many_is_no_end() {
 }
 
 #[test]
+fn rfc9293_3_8_6_a_window_that_shrinks_to_zero_is_probed_and_what_was_in_it_sent_again() {
+    let mut line = Line::accepted();
+    assert_eq!(line.sends(3_000).len(), 3);
+    // Its memory is short: nothing but the first was kept.
+    line.window = 0;
+    assert_eq!(line.hears(ACK, 0, 1_000, 0).consume, 1_000);
+    line.tcp.stall(line.now);
+    for _ in 0..100 {
+        assert_eq!(line.expires().1, Expired::Goes);
+        assert_eq!(line.says().map(|said| (said.flags, said.at)), Some((ACK, 999)));
+        line.is_quiet();
+        assert_eq!((line.tcp.may_send(), line.tcp.in_flight()), (0, 0));
+        line.hears(ACK, 0, 1_000, 0);
+    }
+    line.window = WINDOW;
+    line.hears(ACK, 0, 1_000, 0);
+    assert!(line.tcp.take_seek());
+    assert_eq!(line.sends(2_000), [1_000, 2_000]);
+    assert_eq!(line.hears(ACK, 0, 3_000, 0).consume, 2_000);
+}
+
+#[test]
+fn rfc9293_3_8_6_a_fin_waits_for_the_window() {
+    let mut line = Line::accepted();
+    line.sends(8_000);
+    line.tcp.end(line.now);
+    line.is_quiet();
+    line.window = 0;
+    line.hears(ACK, 0, 8_000, 0);
+    // Longer than data is sent in vain.
+    for _ in 0..50 {
+        assert_eq!(line.expires().1, Expired::Goes);
+        assert_eq!(line.says().map(|said| (said.flags, said.at)), Some((ACK, 7_999)));
+        line.is_quiet();
+        line.hears(ACK, 0, 8_000, 0);
+    }
+    line.window = 1;
+    line.hears(ACK, 0, 8_000, 0);
+    assert_eq!(line.says().map(|said| (said.flags, said.at)), Some((FIN | ACK, 8_000)));
+    assert_eq!(line.tcp.deadline(), Some(line.now.after(RETRANSMIT)));
+}
+
+#[test]
 fn a_container_that_is_silent_with_a_window_of_zero_is_given_up() {
     let mut line = Line::accepted();
     line.window = 0;
