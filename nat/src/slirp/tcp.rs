@@ -146,7 +146,8 @@ pub struct Tcp {
     /// Where our FIN is, once the host has ended.
     fin: Option<u32>,
     duplicates: u8,
-    /// Until this is acknowledged, further equal acknowledgements are about the same loss (RFC 6582).
+    /// Until more than this is acknowledged, equal acknowledgements are about the same loss, or about what was sent twice for it
+    /// (RFC 6582 3.2 and 4).
     recover: Option<u32>,
     /// The socket is to be peeked at [`Tcp::in_flight`] anew.
     seek: bool,
@@ -510,7 +511,7 @@ impl Tcp {
             self.seek = true;
         }
         self.duplicates = 0;
-        if self.recover.is_some_and(|recover| !after(recover, self.una)) {
+        if self.recover.is_some_and(|recover| after(self.una, recover)) {
             self.recover = None;
         }
         // Progress: the timer begins anew.
@@ -689,7 +690,6 @@ impl Tcp {
             Timer::Handshake => self.syn_due = true,
             Timer::Retransmit => {
                 self.go_back();
-                self.recover = None;
                 self.duplicates = 0;
             }
             Timer::Persist => {

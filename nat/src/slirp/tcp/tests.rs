@@ -478,6 +478,30 @@ fn rfc5681_3_2_three_equal_acknowledgements_are_a_loss() {
 }
 
 #[test]
+fn rfc6582_3_2_what_was_sent_twice_is_no_loss() {
+    for by_timer in [false, true] {
+        let mut line = Line::accepted();
+        assert_eq!(line.sends(5_000).len(), 5);
+        if by_timer {
+            line.expires();
+        } else {
+            (0..3).for_each(|_| assert_eq!(line.hears(ACK, 0, 0, 0), Taken::default()));
+        }
+        assert!(line.tcp.take_seek());
+        assert_eq!(line.sends(5_000).len(), 5);
+        // Only the first was lost; the others are answered a second time, when there is something new on the way.
+        assert_eq!(line.hears(ACK, 0, 5_000, 0).consume, 5_000);
+        assert_eq!(line.sends(3_000), [5_000, 6_000, 7_000]);
+        (0..4).for_each(|_| assert_eq!(line.hears(ACK, 0, 5_000, 0), Taken::default()));
+        assert!(!line.tcp.take_seek());
+        // Beyond that, it is one again.
+        line.hears(ACK, 0, 6_000, 0);
+        (0..3).for_each(|_| assert_eq!(line.hears(ACK, 0, 6_000, 0), Taken::default()));
+        assert!(line.tcp.take_seek());
+    }
+}
+
+#[test]
 fn rfc5681_2_what_carries_data_a_fin_or_another_window_is_no_equal_acknowledgement() {
     let mut line = Line::accepted();
     line.sends(2_000);
