@@ -163,7 +163,8 @@ pub struct Tcp {
     ack_due: bool,
     syn_due: bool,
     probe_due: bool,
-    rst_due: bool,
+    /// Number and flags of a RST to be sent.
+    rst: Option<(u32, u8)>,
     /// There is data of the host's for which there is no window.
     stalled: bool,
     timer: Timer,
@@ -205,7 +206,7 @@ impl Tcp {
             ack_due: false,
             syn_due: false,
             probe_due: false,
-            rst_due: false,
+            rst: None,
             stalled: false,
             timer: Timer::None,
             due: now,
@@ -358,7 +359,12 @@ impl Tcp {
 
     /// Ends the connection with a RST to the container.
     pub fn reset(&mut self) {
-        self.rst_due = self.state != State::Over;
+        self.rst = match self.state {
+            State::Connecting | State::SynReceived | State::Established => Some((self.number(), tcp::RST | tcp::ACK)),
+            // Nothing of the container's is known that could be acknowledged.
+            State::SynSent => Some((self.max, tcp::RST)),
+            State::Over => self.rst,
+        };
         self.state = State::Over;
         self.timer = Timer::None;
     }
@@ -558,10 +564,9 @@ impl Tcp {
 
     /// What is to be sent besides data; `None` when nothing is.
     pub fn poll(&mut self, now: Time) -> Option<Emit> {
-        if self.rst_due {
-            self.rst_due = false;
-            self.ack_due = false;
-            return Some(self.emit(self.next, tcp::RST | tcp::ACK));
+        if let Some((seq, flags)) = self.rst.take() {
+            let emit = self.emit(seq, flags);
+            return Some(Emit { ack: if flags & tcp::ACK == 0 { 0 } else { emit.ack }, ..emit });
         }
         match self.state {
             State::SynReceived if self.syn_due => Some(self.synchronised(tcp::SYN | tcp::ACK)),
@@ -585,7 +590,14 @@ impl Tcp {
             // An octet that the container has already: it must answer, and says its window with it.
             return Some(self.emit(self.una.wrapping_sub(1), tcp::ACK));
         }
-        self.ack_due.then(|| self.emit(self.next, tcp::ACK))
+        self.ack_due.then(|| self.emit(self.number(), tcp::ACK))
+    }
+
+    /// The number of a segment without data: one that the container's window has, whatever of the data has come. Before it, all that the
+    /// segment says would be dropped (RFC 9293 3.10.7.4), of a RST even without an answer (RFC 5961 3.2).
+    fn number(&self) -> u32 {
+        let edge = self.una.wrapping_add(self.window);
+        if self.state == State::Established && after(self.max, edge) { edge } else { self.max }
     }
 
     fn synchronised(&mut self, flags: u8) -> Emit {

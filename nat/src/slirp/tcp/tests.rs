@@ -221,6 +221,15 @@ fn rfc6298_2_a_syn_is_sent_again_and_given_up_after_a_minute() {
 }
 
 #[test]
+fn a_container_that_was_asked_is_reset_without_an_acknowledgement() {
+    // Linux drops one of a wrong number, RST or not, before its side is established.
+    let mut line = Line::asked();
+    line.tcp.reset();
+    assert_eq!(line.polled().map(|emit| (emit.flags, emit.seq, emit.ack)), Some((RST, OURS.wrapping_add(1), 0)));
+    line.is_quiet();
+}
+
+#[test]
 fn a_syn_that_comes_again_is_answered_again() {
     let mut line = Line::received();
     assert_eq!(line.tcp.segment(&syn(), BEGIN), Taken::default());
@@ -570,6 +579,23 @@ fn an_acknowledgement_that_comes_late_reaches_beyond_what_was_sent_again() {
     assert_eq!((line.tcp.in_flight(), line.sends(1_000)), (0, Vec::from([4_000])));
     assert_eq!(line.hears(ACK, 0, 5_000, 0).consume, 1_000);
     assert!(!line.tcp.take_seek());
+}
+
+#[test]
+fn rfc5961_3_2_what_carries_no_data_has_a_number_in_the_window_while_data_is_sent_again() {
+    for window in [WINDOW, 500] {
+        let mut line = Line::accepted();
+        line.sends(5_000);
+        line.expires();
+        assert_eq!(line.sends(1_000), [0]);
+        line.window = window;
+        // All may have come, and only its acknowledgement not.
+        line.hears(ACK, 0, 0, 10);
+        let number = i64::from(window.min(5_000));
+        assert_eq!(line.says().map(|said| (said.flags, said.at)), Some((ACK, number)));
+        line.tcp.reset();
+        assert_eq!(line.says().map(|said| (said.flags, said.at)), Some((RST | ACK, number)));
+    }
 }
 
 // A window of zero.
