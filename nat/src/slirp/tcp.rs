@@ -416,6 +416,11 @@ impl Tcp {
         if s.has(tcp::RST) {
             return self.gone(ours);
         }
+        if s.has(tcp::ACK) && !ours {
+            // It has a connection of before, which ends by this (RFC 9293 3.5.1, 3.10.7.3); then our SYN again is news.
+            self.rst = Some((s.ack, tcp::RST));
+            return Taken::default();
+        }
         if ours && s.has(tcp::SYN) {
             self.synchronise(s);
             (self.una, self.next) = (s.ack, s.ack);
@@ -452,18 +457,20 @@ impl Tcp {
         if !s.has(tcp::ACK) {
             return Taken::default();
         }
-        if after(s.ack, self.max) {
-            self.ack_due = true;
-            return Taken::default();
-        }
         if self.state == State::SynReceived {
             if s.ack != self.max || self.max == self.una {
+                // RFC 9293 3.10.7.4, fifth: it is of another connection.
+                self.rst = Some((s.ack, tcp::RST));
                 return Taken::default();
             }
             (self.una, self.next) = (s.ack, s.ack);
             self.establish(now);
             self.window_of(s);
             self.duplicates = 0;
+        }
+        if after(s.ack, self.max) {
+            self.ack_due = true;
+            return Taken::default();
         }
         let consume = self.acknowledged(s, now);
         let mut taken = self.data(s);
@@ -571,7 +578,8 @@ impl Tcp {
         match self.state {
             State::SynReceived if self.syn_due => Some(self.synchronised(tcp::SYN | tcp::ACK)),
             State::SynSent if self.syn_due => Some(self.synchronised(tcp::SYN)),
-            State::Connecting | State::SynReceived | State::SynSent => None,
+            State::SynReceived => self.ack_due.then(|| self.emit(self.number(), tcp::ACK)),
+            State::Connecting | State::SynSent => None,
             State::Established | State::Over => self.poll_open(now),
         }
     }
