@@ -81,7 +81,8 @@ fn v6(next: u8, l4: &[u8]) -> Vec<u8> {
 fn summed(mut l4: Vec<u8>, at: usize, pseudo: Option<u16>) -> Vec<u8> {
     set(&mut l4, at, 0);
     let sum = !checksum::add(pseudo.unwrap_or(0), checksum::sum(&l4));
-    set(&mut l4, at, sum);
+    // RFC 768: a UDP checksum that comes out zero is sent as 0xffff, for zero is none (N72).
+    set(&mut l4, at, if at == 6 { checksum::non_zero(sum) } else { sum });
     l4
 }
 
