@@ -8,11 +8,14 @@
 //! Nobody can fill the cache: it learns only about hops that we asked for (RFC 826's merge flag, RFC 4861 7.2.5). Somebody else's claim on an
 //! address of ours is counted ([`Wan::conflicts`]) and defended by our answers (RFC 5227 2.4 (c)).
 //!
+//! Whether the default routers answer is told ([`reach`]).
+//!
 //! exception: RFC 4861 6.3.4. Router advertisements are heard only where no IPv6 gateway was given, and only for a default router: addresses are
 //! set by hand.
 pub mod dhcp;
 mod ndp;
 pub mod neighbor;
+pub mod reach;
 
 use crate::flow::Address;
 use crate::packet::address_frame;
@@ -21,6 +24,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 pub use neighbor::Resolved;
 use neighbor::{Asked, Neighbors, Said};
+use reach::{RouterNews, Routers};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, FramePool, Head, Mac, Time, UnicastMac};
@@ -127,6 +131,7 @@ pub struct Wan {
     link_local: Ipv6Addr,
     neighbors: Neighbors,
     router: Option<Router>,
+    routers: Routers,
     announcing: Vec<Announcing>,
     conflicts: u64,
 }
@@ -136,8 +141,15 @@ impl Wan {
     #[must_use]
     pub fn new(config: WanConfig, seed: u64) -> Self {
         let link_local = ndp::link_local(config.mac);
-        let mut wan =
-            Self { config, link_local, neighbors: Neighbors::new(seed), router: None, announcing: Vec::new(), conflicts: 0 };
+        let mut wan = Self {
+            config,
+            link_local,
+            neighbors: Neighbors::new(seed),
+            router: None,
+            routers: Routers::default(),
+            announcing: Vec::new(),
+            conflicts: 0,
+        };
         wan.announce(|_| true, Time::ZERO);
         wan
     }
@@ -156,12 +168,16 @@ impl Wan {
         }
         let had: Vec<IpAddr> = addresses(&before).collect();
         let moved = before.mac != self.config.mac;
+        if moved || (before.gateway_v4, before.gateway_v6) != (self.config.gateway_v4, self.config.gateway_v6) {
+            self.routers.renew(now);
+        }
         self.announce(|address| moved || !had.contains(&address), now);
     }
 
     /// Forgets who is on the link: it may be another one. Whoever is asked for just now is asked on.
-    pub fn forget_link(&mut self) {
+    pub fn forget_link(&mut self, now: Time) {
         self.router = None;
+        self.routers.renew(now);
         self.neighbors.forget_known();
     }
 
@@ -169,6 +185,7 @@ impl Wan {
     pub fn announce_all(&mut self, now: Time) {
         self.announcing.clear();
         self.announce(|_| true, now);
+        self.routers.renew(now);
     }
 
     fn announce(&mut self, is_new: impl Fn(IpAddr) -> bool, now: Time) {
@@ -182,6 +199,24 @@ impl Wan {
     #[must_use]
     pub const fn conflicts(&self) -> u64 {
         self.conflicts
+    }
+
+    /// What became of the default routers since the last call.
+    pub const fn router_news(&mut self) -> Option<RouterNews> {
+        self.routers.news()
+    }
+
+    /// The default routers, IPv4 and IPv6.
+    fn gateways(&self) -> [Option<IpAddr>; 2] {
+        [Ipv4Addr::gateway(self).map(IpAddr::V4), Ipv6Addr::gateway(self).map(IpAddr::V6)]
+    }
+
+    /// Somebody said who he is.
+    fn learn(&mut self, address: IpAddr, mac: UnicastMac, said: Said, now: Time) {
+        self.neighbors.learn(address, mac, said, now);
+        if said == Said::Answer && self.gateways().contains(&Some(address)) {
+            self.routers.answered(address);
+        }
     }
 
     /// The neighbours known: address, hardware address, state and age.
@@ -260,7 +295,7 @@ impl Wan {
         let answers = is_ours(wanted) && operation == ArpOperation::Request;
         // RFC 826: merged where it is known already; who asks us is about to talk to us, but that alone makes no entry.
         let said = if operation == ArpOperation::Reply && is_ours(wanted) { Said::Answer } else { Said::Unasked };
-        self.neighbors.learn(asker.into(), mac, said, now);
+        self.learn(asker.into(), mac, said, now);
         if !answers {
             return Received::Consumed(frame);
         }
@@ -288,7 +323,16 @@ impl Wan {
         if let Some(frame) = self.neighbors.release(self.config.mac) {
             return Some(WanOutput::Send { frame, generated: false });
         }
-        if let Some(frame) = self.neighbors.failed(now) {
+        while let Some(router) = self.routers.next(self.gateways(), now) {
+            self.neighbors.ask(router, now);
+        }
+        let (gateways, routers) = (self.gateways(), &mut self.routers);
+        let mut in_vain = |address| {
+            if gateways.contains(&Some(address)) {
+                routers.in_vain(address, now);
+            }
+        };
+        if let Some(frame) = self.neighbors.failed(now, &mut in_vain) {
             return Some(WanOutput::Failed(frame));
         }
         if pool.available() == 0 {
@@ -365,7 +409,7 @@ impl Wan {
     pub fn deadline(&self) -> Option<Time> {
         let announcing = self.announcing.iter().map(|announcing| announcing.due).min();
         let router = self.router.map(|router| router.until);
-        announcing.into_iter().chain(router).chain(self.neighbors.deadline()).min()
+        announcing.into_iter().chain(router).chain(self.routers.deadline()).chain(self.neighbors.deadline()).min()
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
         Message::Solicitation { target, mac } => {
             let answers = is_ours(target);
             if let Some(mac) = mac {
-                wan.neighbors.learn(src.into(), mac, Said::Unasked, now);
+                wan.learn(src.into(), mac, Said::Unasked, now);
             }
             if !answers {
                 return Ok(None);
@@ -39,10 +39,14 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
             match mac {
                 // RFC 4861 7.2.5: of one whom we know by another hardware address, only what overrides counts.
                 Some(mac) if overrides || wan.neighbors.mac(target.into()).is_none_or(|known| known == mac) => {
-                    wan.neighbors.learn(target.into(), mac, said, now);
+                    wan.learn(target.into(), mac, said, now);
                 }
                 // RFC 4861 4.4: to one who asked him by name, he need not say it.
-                None if solicited => wan.neighbors.confirm(target.into(), now),
+                None if solicited => {
+                    if let Some(mac) = wan.neighbors.mac(target.into()) {
+                        wan.learn(target.into(), mac, said, now);
+                    }
+                }
                 Some(_) | None => {}
             }
             Ok(None)
@@ -53,7 +57,7 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
             } else if wan.router.is_none_or(|router| router.address == src || router.until <= now) {
                 wan.router = Some(Router { address: src, until: now.after(Duration::from_secs(lifetime)) });
                 if let Some(mac) = mac {
-                    wan.neighbors.learn(src.into(), mac, Said::Unasked, now);
+                    wan.learn(src.into(), mac, Said::Unasked, now);
                 }
             }
             Ok(None)

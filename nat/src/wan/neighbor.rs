@@ -125,19 +125,8 @@ impl Neighbors {
                 address_frame(&mut frame, mac.mac(), own);
                 return Resolved::Send(frame);
             }
-        } else {
-            if self.hops.class_len(ASKED) >= INCOMPLETE && !is_gateway {
-                return Resolved::Drop(frame, DropReason::NoNeighbour);
-            }
-            if self.hops.len() >= HOPS
-                && let Some((oldest, _)) = self.hops.oldest(KNOWN, now)
-            {
-                self.hops.remove(&oldest);
-            }
-            let hop = Hop { mac: None, confirmed: now, answered: false, tries: 0, due: now, wanted: true };
-            if self.hops.insert(address, hop, ASKED, now).is_err() {
-                return Resolved::Drop(frame, DropReason::NoNeighbour);
-            }
+        } else if (self.hops.class_len(ASKED) >= INCOMPLETE && !is_gateway) || !self.begin(address, now) {
+            return Resolved::Drop(frame, DropReason::NoNeighbour);
         }
         if self.held.len() >= HELD || self.held.iter().filter(|held| held.address == address).count() >= HELD_PER_HOP {
             // The latest are worth most: the earliest of the same hop gives way.
@@ -154,6 +143,31 @@ impl Neighbors {
         Resolved::Held
     }
 
+    /// Begins to ask for a hop that is not known; one that is known for long gives way. `false`: all are asked for.
+    fn begin(&mut self, address: IpAddr, now: Time) -> bool {
+        if self.hops.len() >= HOPS
+            && let Some((oldest, _)) = self.hops.oldest(KNOWN, now)
+        {
+            self.hops.remove(&oldest);
+        }
+        let hop = Hop { mac: None, confirmed: now, answered: false, tries: 0, due: now, wanted: true };
+        self.hops.insert(address, hop, ASKED, now).is_ok()
+    }
+
+    /// Asks for a hop, though nothing is to be sent to it, unless it is asked for or has answered lately.
+    pub(super) fn ask(&mut self, address: IpAddr, now: Time) {
+        match self.hops.get_mut(&address) {
+            None => {
+                self.begin(address, now);
+            }
+            Some((hop, _)) if hop.wanted || hop.is_reachable(now) => {}
+            Some((hop, _)) => {
+                (hop.wanted, hop.tries, hop.due) = (true, 0, now);
+                self.hops.set_class(&address, ASKED, now);
+            }
+        }
+    }
+
     /// Forgets all that is known and not asked about.
     pub(super) fn forget_known(&mut self) {
         self.hops.clear_class(KNOWN);
@@ -162,13 +176,6 @@ impl Neighbors {
     /// Whom an address is known to belong to.
     pub(super) fn mac(&self, address: IpAddr) -> Option<UnicastMac> {
         self.hops.get(&address).and_then(|(hop, _)| hop.mac)
-    }
-
-    /// He answered, and is still the one who is known.
-    pub(super) fn confirm(&mut self, address: IpAddr, now: Time) {
-        if let Some(mac) = self.mac(address) {
-            self.learn(address, mac, Said::Answer, now);
-        }
     }
 
     /// Somebody said who he is. An answer confirms; anything else only corrects what is known, and is asked about when it is used.
@@ -199,8 +206,8 @@ impl Neighbors {
         None
     }
 
-    /// A frame whose hop has not answered in time.
-    pub(super) fn failed(&mut self, now: Time) -> Option<FrameBuf> {
+    /// A frame whose hop has not answered in time; `in_vain` is told of each such hop.
+    pub(super) fn failed(&mut self, now: Time, in_vain: &mut impl FnMut(IpAddr)) -> Option<FrameBuf> {
         // Each turn takes a hop away.
         loop {
             while let Some(address) = self.failed.front().copied() {
@@ -211,6 +218,7 @@ impl Neighbors {
             }
             let at = self.hops.seek(ASKED, HOPS, |_, hop| hop.tries >= TRIES && hop.due <= now)?;
             let (address, _) = self.hops.remove_at(at)?;
+            in_vain(address);
             self.failed.push_back(address);
         }
     }

@@ -318,7 +318,9 @@ fn a_hop_that_does_not_answer_is_given_up() {
         }
     }
     assert_eq!(requests, [0, 1_000, 2_000]);
-    assert_eq!((wan.held(), wan.deadline(), state(&wan, ROUTER_V4.into(), at(4_000))), (0, None, None));
+    // A router is asked for again by and by.
+    let again = Some(at(3_000).after(super::reach::RETRY));
+    assert_eq!((wan.held(), wan.deadline(), state(&wan, ROUTER_V4.into(), at(4_000))), (0, again, None));
     assert!(matches!(wan.resolve(ROUTER_V4, packet(&mut pool, 8), at(5_000)), Resolved::Held), "asked for anew");
 }
 
@@ -368,7 +370,7 @@ fn another_link_is_known_by_nobody() {
     receive(&mut wan, &reply_from((PEER, ROUTER_V4)), at(3_001));
     drain(&mut wan, &mut pool, at(3_001));
     assert_eq!(state(&wan, router, at(3_002)), Some((Some(mac(PEER)), "reachable")));
-    wan.forget_link();
+    wan.forget_link(at(0));
     assert_eq!(state(&wan, router, at(3_003)), None);
     assert!(matches!(wan.resolve(ROUTER_V4, packet(&mut pool, 2), at(3_004)), Resolved::Held));
 }
@@ -464,7 +466,8 @@ fn new_addresses_are_announced_twice() {
     for last in [1, 2] {
         wan.set_config(WanConfig { mac: mac([2, 0, 0, 0, 0, last]), ..config() }, at(10_000));
     }
-    assert_eq!(drain(&mut wan, &mut pool, at(10_000)).len(), 2);
+    // And its router is asked for.
+    assert_eq!(drain(&mut wan, &mut pool, at(10_000)).len(), 3);
 }
 
 #[test]

@@ -23,6 +23,11 @@ impl Gateway {
         self.uplink.as_deref().map_or(0, Uplink::held) + self.exchange.as_deref().map_or(0, |exchange| exchange.reassembly.held())
     }
 
+    /// What became of the uplink's default routers since the last call.
+    pub fn router_news(&mut self) -> Option<crate::wan::reach::RouterNews> {
+        self.uplink.as_deref_mut()?.wan.router_news()
+    }
+
     /// When [`Gateway::poll_output`], or the sockets, will have something, at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
@@ -80,7 +85,7 @@ impl Gateway {
     pub fn set_uplink(&mut self, nat: NatConfig, wan: WanConfig, now: Time) {
         let key = self.key;
         let uplink = self.uplink.get_or_insert_with(|| Box::new(Uplink::new(nat, wan.clone(), key, now)));
-        uplink.wan.forget_link();
+        uplink.wan.forget_link(now);
         self.readdress(wan, now);
     }
 
