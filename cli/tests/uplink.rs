@@ -1,7 +1,10 @@
 //! The packet uplink: what is refused, and its interface's comings and goings, with the daemon confined as it is.
 mod common;
 
-use common::{Switch, TestNs, inside, inside_ok, ip, privileged, wait_for};
+use common::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, wait_for};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 const FAR: &str = "192.0.2.1";
 const SET: [&str; 6] = ["uplink", "set", "packet", "up0", "--ip", "192.0.2.2/24"];
@@ -114,4 +117,65 @@ fn what_is_refused_and_what_is_noted() {
     other[3] = "br0";
     world.set(&other);
     wait_for("traffic", || reaches(&web, FAR));
+}
+
+/// As a network that lets only the interface's own hardware address through.
+#[test]
+fn a_gateway_that_ignores_our_hardware_address_is_named() {
+    let Some(()) = privileged() else { return };
+    let (world, web) = (World::new("upg"), TestNs::new("upgweb"));
+    world.switch.attach(&[&web.name]);
+    let mut events = world.switch.command(&["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(events.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let told = BufReader::new(events.stdout.take().unwrap()).lines();
+    let _events = Background(events);
+    let mut told =
+        told.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).filter(|event| event["event"] == "uplink");
+    let far = |args: &[&str]| ip(&[&["-n", &world.far.name, "link", "set", "far0"], args].concat());
+    far(&["arp", "off"]);
+    let set = [&SET[..], &["--gateway", FAR]].concat();
+    world.set(&set);
+    // Without any traffic.
+    wait_for("the view", || {
+        world.switch.ok(&["uplink"]).contains("\ngateway 192.0.2.1 on up0 does not answer 02:58:c0:00:02:02: ")
+    });
+    let uplink = world.switch.json(&["uplink"]);
+    let warning = uplink["warnings"][0].as_str().unwrap();
+    assert!(uplink["silent"][0] == FAR && warning.contains("set the uplink again with --mac"), "{uplink}");
+    assert_eq!(told.next().unwrap()["reason"], warning);
+    let doctor = world.switch.output(&["doctor", "--json"]);
+    let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let finding = doctor.as_array().unwrap().iter().find(|finding| finding["check"] == "uplink").unwrap();
+    assert!(finding["state"] == "problem" && warning.starts_with(finding["what"].as_str().unwrap()), "{finding}");
+    assert!(!reaches(&web, FAR));
+    wait_for("the log", || world.logged(&format!("uplink: {warning}")) == 1);
+    // A link that is down says nothing of who is on it.
+    world.link(&["set", "up0", "down"]);
+    wait_for("the view", || world.switch.ok(&["uplink"]).contains("\nup0 is down: "));
+    assert_eq!(told.next().unwrap()["reason"], "up0 is down");
+    world.link(&["set", "up0", "up"]);
+    assert_eq!(told.next().unwrap()["reason"], "up0 is back");
+    assert_eq!(told.next().unwrap()["reason"], warning);
+    far(&["arp", "on"]);
+    wait_for("traffic", || reaches(&web, FAR));
+    assert_eq!(told.next().unwrap()["reason"], "gateway 192.0.2.1 answers");
+    assert_eq!(world.switch.json(&["uplink"])["warnings"], serde_json::json!([]));
+    world.switch.assert_balanced();
+}
+
+/// What the warning of a silent gateway advises: containers and the host share one hardware address.
+#[test]
+fn the_interfaces_own_hardware_address_serves_both() {
+    let Some(()) = privileged() else { return };
+    let (world, web) = (World::new("upm"), TestNs::new("upmweb"));
+    inside_ok(&world.host, &["sysctl", "-q", "-w", "net.ipv4.ip_forward=0"]);
+    ip(&["-n", &world.host.name, "addr", "add", "192.0.2.3/24", "dev", "up0"]);
+    world.switch.attach(&[&web.name]);
+    let own = inside_ok(&world.host, &["cat", "/sys/class/net/up0/address"]);
+    world.set(&[&SET[..], &["--gateway", FAR, "--mac", own.trim()]].concat());
+    wait_for("traffic", || reaches(&web, FAR));
+    assert!(reaches(&world.host, FAR) && reaches(&world.far, "192.0.2.3"));
+    inside_ok(&web, &["ping", "-c", "5", "-i", "0.05", "-W", "1", FAR]);
+    world.switch.assert_balanced();
 }

@@ -25,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
+use vswitch_nat::wan::reach::RouterNews;
 use vswitch_switch::fdb::{FdbError, FdbRow};
 use vswitch_switch::switch::PortError;
 use vswitch_switch::{Mac, PortConfig, PortId, Switch, SwitchConfig, SwitchEvent, Time, Vid};
@@ -91,6 +92,8 @@ pub enum WorkerEvent {
     PingForbidden,
     /// See [`DhcpNews`].
     Dhcp(DhcpNews),
+    /// See [`RouterNews`].
+    Router(RouterNews),
 }
 
 /// Names something that ends later than the call that asked for it.
@@ -346,6 +349,9 @@ impl Worker {
         let mut more = self.datapath.drain_gateway(now);
         if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::dhcp_news) {
             self.teller.tell(WorkerEvent::Dhcp(news));
+        }
+        if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::router_news) {
+            self.teller.tell(WorkerEvent::Router(news));
         }
         if now.since(self.nat_ticked) >= NAT_TICK
             && let Some(gateway) = &mut self.datapath.gateway

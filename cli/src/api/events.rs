@@ -26,6 +26,8 @@ pub enum EventKind {
     Storm,
     /// A port is blocked: a frame of ours came back through it.
     Loop,
+    /// The uplink's interface went or came back, or its router is silent or answers again.
+    Uplink,
     /// Another daemon took over (told by the command line, which connects again).
     Restart,
     /// So many events were not told, for they came too fast.
@@ -43,6 +45,7 @@ impl EventKind {
             Self::Guard => "guard",
             Self::Storm => "storm",
             Self::Loop => "loop",
+            Self::Uplink => "uplink",
             Self::Restart => "restart",
             Self::Lost => "lost",
         }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use vswitch_io::netns::NsSpec;
 
 /// Raised with every change that an older end would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
@@ -79,7 +79,7 @@ pub enum Verb {
     Inspect {
         name: String,
     },
-    /// An [`UplinkOrder`] or null.
+    /// An [`super::outside::Uplink`] or null.
     Uplink,
     /// With the packet socket's fd.
     UplinkPacket(UplinkOrder),
@@ -461,6 +461,8 @@ pub struct Stats {
     pub fdb_entries: u32,
     pub fdb_capacity: u32,
     pub fdb_evicted: u64,
+    /// None without an uplink.
+    pub nat: Option<super::outside::Sessions>,
     /// News of the switch (moves, flaps, loops) that nobody fetched in time.
     pub events_lost: u64,
 }

@@ -1,5 +1,6 @@
 //! `stats`: the accounts of all frames, and every reason for a drop.
 use crate::api::client::Client;
+use crate::api::outside::Sessions;
 use crate::api::types::{Stats, Verb};
 use crate::print;
 use anyhow::Result;
@@ -9,8 +10,15 @@ pub fn run(json: bool) -> Result<()> {
     if json {
         return print::json(&stats);
     }
+    let nat = stats.nat.map_or_else(String::new, |nat| {
+        let Sessions { sessions, begun, ended, reclaimed, invalid } = nat;
+        format!(
+            "nat     {sessions} sessions, {begun} begun, {ended} ended, {reclaimed} gave way to others, {invalid} TCP segments outside \
+             their window\n"
+        )
+    });
     print::out(&format!(
-        "frames  {}\nfdb     {} of {} addresses, {} gave way to others\nkernel  {} frames dropped before they could be read\n\
+        "frames  {}\nfdb     {} of {} addresses, {} gave way to others\n{nat}kernel  {} frames dropped before they could be read\n\
          news    {} of the switch lost\n\n",
         accounts(&stats),
         stats.fdb_entries,

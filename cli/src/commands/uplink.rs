@@ -1,11 +1,13 @@
 //! `uplink`: how containers reach the world; listed or set.
 use crate::api::client::Client;
+use crate::api::outside;
 use crate::api::types::{UplinkOrder, Verb};
 use crate::args::{Uplink, UplinkSet};
 use crate::errors::PublishProblem;
 use crate::print;
 use crate::publish::parse_net;
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vswitch_io::link::{IfName, Netlink};
@@ -32,21 +34,76 @@ pub fn run(action: Option<Uplink>, json: bool) -> Result<()> {
     }
 }
 
+/// What `uplink --json` prints.
+#[derive(Serialize)]
+struct View {
+    #[serde(flatten)]
+    uplink: outside::Uplink,
+    /// What needs to be looked at, each with its remedy.
+    warnings: Vec<String>,
+}
+
 fn show(json: bool) -> Result<()> {
-    let uplink: Option<UplinkOrder> = Client::connect()?.ask(Verb::Uplink, &[])?;
+    let uplink: Option<outside::Uplink> = Client::connect()?.ask(Verb::Uplink, &[])?;
+    let view = uplink.map(|uplink| View { warnings: warnings(&uplink), uplink });
     if json {
-        return print::json(&uplink);
+        return print::json(&view);
     }
-    match uplink {
-        None => print::out("none\n"),
-        Some(UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp }) => {
-            let from = if dhcp { "by DHCP " } else { "" };
-            let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };
-            let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
-            let gateways = if gateways.is_empty() { "none".into() } else { gateways.join(", ") };
-            print::out(&format!("packet {iface}, {from}{addresses}, gateway {gateways}, mac {mac}, mtu {mtu}\n"))
+    let Some(View { uplink, warnings }) = view else { return print::out("none\n") };
+    let UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp } = uplink.order;
+    let from = if dhcp { "by DHCP " } else { "" };
+    let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };
+    let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+    let gateways = if gateways.is_empty() { "none".into() } else { gateways.join(", ") };
+    print::out(&format!("packet {iface}, {from}{addresses}, gateway {gateways}, mac {mac}, mtu {mtu}\n"))?;
+    warnings.iter().try_for_each(|warning| print::out(&format!("{warning}\n")))
+}
+
+/// How an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Gone,
+    Down,
+    NoCarrier,
+    Up,
+}
+
+impl Link {
+    fn of(iface: &str) -> Self {
+        if !has(iface, "flags") {
+            Self::Gone
+        } else if is_down(iface) {
+            Self::Down
+        } else if fact(iface, "carrier") == "0" {
+            Self::NoCarrier
+        } else {
+            Self::Up
         }
     }
+}
+
+/// What of the uplink needs to be looked at, each with its remedy.
+pub fn warnings(uplink: &outside::Uplink) -> Vec<String> {
+    problems(uplink, Link::of(&uplink.order.iface)).iter().map(ToString::to_string).collect()
+}
+
+fn problems(uplink: &outside::Uplink, link: Link) -> Vec<PublishProblem> {
+    let UplinkOrder { iface, mac, .. } = &uplink.order;
+    let iface = || iface.clone();
+    let silent = uplink.silent.iter();
+    let mut problems: Vec<PublishProblem> = match link {
+        Link::Gone => vec![PublishProblem::IfaceGone { iface: iface() }],
+        Link::Down => vec![PublishProblem::IfaceDown { iface: iface() }],
+        Link::NoCarrier => vec![PublishProblem::NoCarrier { iface: iface() }],
+        // Only of a link that is up it says anything.
+        Link::Up => {
+            silent.map(|gateway| PublishProblem::RouterSilent { gateway: *gateway, mac: mac.clone(), iface: iface() }).collect()
+        }
+    };
+    if uplink.conflicts > 0 {
+        problems.push(PublishProblem::Conflicts { iface: iface(), count: uplink.conflicts });
+    }
+    problems
 }
 
 fn set(args: &crate::args::PacketUplink) -> Result<()> {
@@ -112,7 +169,7 @@ pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
         print::note(&format!("{iface} takes no second address and is promiscuous now"));
     }
     if is_down(&iface) {
-        print::note(&format!("{iface} is down: \"ip link set {iface} up\", and the uplink goes with it"));
+        print::note(&PublishProblem::IfaceDown { iface: iface.clone() }.to_string());
     }
     if ["wireless", "phy80211"].iter().any(|kind| has(&iface, kind)) {
         print::note(&format!("{iface} is wireless: most access points drop frames of a second hardware address"));
@@ -159,4 +216,32 @@ fn own_mac(addresses: &[(std::net::IpAddr, String)], iface: &str) -> UnicastMac 
         }
     };
     UnicastMac::for_ipv4(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_router_is_told_of_a_link_that_is_up() {
+        let order = UplinkOrder {
+            iface: "eth0".into(),
+            mac: "02:58:c6:33:64:02".into(),
+            mtu: 1_500,
+            dhcp: false,
+            addresses: vec!["198.51.100.2/24".into()],
+            gateways: vec!["198.51.100.1".parse().unwrap()],
+        };
+        let mut uplink = outside::Uplink { order, silent: Vec::new(), conflicts: 0 };
+        let told = |uplink: &outside::Uplink, link| problems(uplink, link).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(&uplink, Link::Up), [""; 0]);
+        uplink.silent = uplink.order.gateways.clone();
+        let [silent] = &told(&uplink, Link::Up)[..] else { panic!("one") };
+        assert!(silent.starts_with("gateway 198.51.100.1 on eth0 does not answer 02:58:c6:33:64:02: "), "{silent}");
+        uplink.conflicts = 3;
+        for (link, part) in [(Link::Gone, "there is no more"), (Link::Down, "is down"), (Link::NoCarrier, "no carrier")] {
+            let [first, second] = &told(&uplink, link)[..] else { panic!("two") };
+            assert!(first.contains(part) && second.contains(" 3 times: "), "{first} {second}");
+        }
+    }
 }

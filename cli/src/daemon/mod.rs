@@ -434,8 +434,8 @@ impl Daemon {
     fn fetch_news(&mut self) {
         while let Some(event) = self.worker.next_event() {
             match event {
-                WorkerEvent::UplinkDown => tracing::warn!("uplink {} is down", self.outside.iface()),
-                WorkerEvent::UplinkUp => tracing::info!("uplink {} is back", self.outside.iface()),
+                WorkerEvent::UplinkDown => self.uplink_link(false),
+                WorkerEvent::UplinkUp => self.uplink_link(true),
                 // Never told: it is waited for.
                 WorkerEvent::PortGone(PortId::UPLINK) => {}
                 WorkerEvent::PortGone(port) => {
@@ -450,6 +450,7 @@ impl Daemon {
                      \"sysctl -w net.ipv4.ping_group_range='0 2147483647'\" allows it"
                 ),
                 WorkerEvent::Dhcp(news) => self.dhcp_news(news),
+                WorkerEvent::Router(news) => self.router_news(news),
             }
         }
     }

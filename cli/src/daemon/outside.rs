@@ -2,6 +2,7 @@
 //!
 //! What is published is kept here by containers' names, whether there is an uplink or not; the gateway has it as rules while there is
 //! one. A container that goes takes its ports with it: its share of a balanced one, or the whole.
+mod health;
 mod views;
 
 use super::Daemon;
@@ -44,6 +45,10 @@ pub struct Outside {
     pub sockets: bool,
     pub published: BTreeMap<u32, Publication>,
     pub last_rule: u32,
+    /// The uplink's interface is down.
+    is_down: bool,
+    /// Routers that do not answer.
+    silent: Vec<IpAddr>,
 }
 
 impl Outside {
@@ -146,6 +151,7 @@ impl Daemon {
         })?;
         tracing::info!("uplink {}", order.describe());
         self.outside.uplink = Some(order);
+        (self.outside.is_down, self.outside.silent) = (false, Vec::new());
         for id in self.outside.published.keys().copied().collect::<Vec<_>>() {
             self.enforce(id)?;
         }
@@ -157,6 +163,7 @@ impl Daemon {
         let Some(order) = &mut self.outside.uplink else { return };
         order.addresses.retain(|address| address.contains(':'));
         order.gateways.retain(IpAddr::is_ipv6);
+        self.outside.silent.retain(IpAddr::is_ipv6);
         match news {
             DhcpNews::Leased(lease) => {
                 order.addresses.insert(0, format!("{}/{}", lease.address, lease.prefix));
@@ -191,15 +198,12 @@ impl Daemon {
         }
         self.worker.set_uplink(None)?.map_err(|error| PublishProblem::UplinkFd { error: format!("{error:?}") })?;
         self.worker.clear_uplink()?;
+        self.outside.silent.clear();
         if self.outside.uplink.take().is_some() {
             tracing::info!("uplink none");
             self.saver.mark();
         }
         done()
-    }
-
-    pub(super) fn uplink(&self) -> Result<Value> {
-        value(&self.outside.uplink)
     }
 
     /// The rules of a publication, for either family.

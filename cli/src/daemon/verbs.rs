@@ -363,6 +363,7 @@ impl Daemon {
             fdb_entries: stats.fdb_entries,
             fdb_capacity: stats.fdb_capacity,
             fdb_evicted: stats.fdb_evicted,
+            nat: self.sessions()?,
             events_lost: stats.events_lost,
         })
     }

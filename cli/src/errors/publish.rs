@@ -63,6 +63,19 @@ pub enum PublishProblem {
     NotEthernet { iface: String },
     #[error("you may not open a packet socket on {iface} ({error}): \"sudo vswitch uplink set\"")]
     Socket { iface: String, error: std::io::Error },
+    #[error("there is no more interface {iface}: make it again, and the uplink goes with it")]
+    IfaceGone { iface: String },
+    #[error("{iface} is down: \"ip link set {iface} up\", and the uplink goes with it")]
+    IfaceDown { iface: String },
+    #[error("{iface} has no carrier: see to its cable or its other end")]
+    NoCarrier { iface: String },
+    #[error(
+        "gateway {gateway} on {iface} does not answer {mac}: see whether it is on; where the network takes {iface}'s own hardware \
+         address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0"
+    )]
+    RouterSilent { gateway: IpAddr, mac: String, iface: String },
+    #[error("somebody else on {iface} has claimed an address of the uplink {count} times: give the uplink one that nobody has")]
+    Conflicts { iface: String, count: u64 },
     #[error("the uplink's file descriptor is not what it should be ({error}): set it with this version")]
     UplinkFd { error: String },
 }
@@ -126,6 +139,14 @@ mod tests {
         NotEthernet { iface: "lo".into() } => "\"lo\" is no Ethernet interface: choose one that is, not lo or a tunnel",
         Socket { iface: "eth0".into(), error: std::io::Error::other("denied") }
             => "you may not open a packet socket on eth0 (denied): \"sudo vswitch uplink set\"",
+        IfaceGone { iface: "eth0".into() } => "there is no more interface eth0: make it again, and the uplink goes with it",
+        IfaceDown { iface: "eth0".into() } => "eth0 is down: \"ip link set eth0 up\", and the uplink goes with it",
+        NoCarrier { iface: "eth0".into() } => "eth0 has no carrier: see to its cable or its other end",
+        RouterSilent { gateway: IpAddr::from([192, 0, 2, 1]), mac: "02:58:c0:00:02:02".into(), iface: "eth0".into() }
+            => "gateway 192.0.2.1 on eth0 does not answer 02:58:c0:00:02:02: see whether it is on; where the network takes eth0's own hardware \
+                address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0",
+        Conflicts { iface: "eth0".into(), count: 2 }
+            => "somebody else on eth0 has claimed an address of the uplink 2 times: give the uplink one that nobody has",
         UplinkFd { error: "x".into() } => "the uplink's file descriptor is not what it should be (x): set it with this version",
     }
 

@@ -76,6 +76,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         sandbox,
         ping_sockets,
         firewall,
+        uplink,
         leftovers,
         other_daemons,
     ];
@@ -247,6 +248,14 @@ fn firewall(facts: &Facts) -> Finding {
             format!("the FORWARD policy is {policy}"),
             "nothing to do, frames between containers do not pass it; what other programs forward does",
         ),
+    }
+}
+
+fn uplink(facts: &Facts) -> Finding {
+    match facts.uplink.as_deref() {
+        None => fine("uplink", "there is none"),
+        Some([]) => fine("uplink", "nothing is known against it"),
+        Some([warning, ..]) => said(Problem, "uplink", warning),
     }
 }
 

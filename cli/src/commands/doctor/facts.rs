@@ -1,7 +1,9 @@
 //! What is so on this machine. Nothing is judged here; what cannot be read is `None`.
 use super::probe::{self, Probe};
 use crate::api::client::Client;
-use crate::commands::{limits, show};
+use crate::api::outside::Uplink;
+use crate::api::types::Verb;
+use crate::commands::{limits, show, uplink};
 use crate::rundir::{self, RunDir};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -69,6 +71,8 @@ pub struct Facts {
     pub landlock: Option<u32>,
     /// Policy of the host's FORWARD chain.
     pub forward: Option<String>,
+    /// What is known against the uplink, if there is one.
+    pub uplink: Option<Vec<String>>,
     pub run_dir: PathBuf,
     pub left: Left,
     /// Run directories of other daemons.
@@ -100,6 +104,7 @@ pub fn gather() -> Facts {
         seccomp: sysctl("kernel/seccomp/actions_avail").is_some_and(|actions| actions.contains("errno")),
         landlock: process::landlock_version(),
         forward: is_root.then(forward).flatten(),
+        uplink: info.as_ref().and_then(|_| uplink_warnings(&dir)),
         left: left(&dir, info.is_some()),
         others: others(&dir),
         run_dir: dir.path().into(),
@@ -121,6 +126,11 @@ fn tun() -> Tun {
         Err(Errno::EACCES) => Tun::Mode(std::fs::metadata(tun::DEVICE).map_or(0, |meta| meta.permissions().mode() & 0o7777)),
         Err(errno) => Tun::Refused(errno),
     }
+}
+
+fn uplink_warnings(dir: &RunDir) -> Option<Vec<String>> {
+    let uplink: Option<Uplink> = Client::connect_to(dir).ok()?.ask(Verb::Uplink, &[]).ok()?;
+    uplink.map(|there| uplink::warnings(&there))
 }
 
 /// The policy that iptables or nft says the FORWARD chain has.

@@ -22,6 +22,7 @@ fn good() -> Facts {
         seccomp: true,
         landlock: Some(7),
         forward: Some("ACCEPT".into()),
+        uplink: Some(Vec::new()),
         run_dir: "/run/user/1000/vswitch".into(),
         left: Left::Nothing,
         others: Vec::new(),
@@ -53,7 +54,14 @@ fn check(name: &str, change: impl FnOnce(&mut Facts), state: State, parts: &[&st
 #[test]
 fn a_good_machine_has_nothing_to_tell() {
     assert!(all(&good()).iter().all(|finding| finding.state == State::Ok));
-    assert_eq!(all(&good()).len(), 12);
+    assert_eq!(all(&good()).len(), 13);
+}
+
+#[test]
+fn uplinks() {
+    check("uplink", |facts| facts.uplink = None, State::Ok, &["there is none"]);
+    let silent = |facts: &mut Facts| facts.uplink = Some(vec!["gateway is silent: see to it".into()]);
+    check("uplink", silent, Problem, &["gateway is silent: see to it"]);
 }
 
 #[test]

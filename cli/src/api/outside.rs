@@ -1,0 +1,30 @@
+//! How the uplink and the NAT are, as the daemon tells it: what was asked for is in [`super::types`].
+use super::types::UplinkOrder;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    #[serde(flatten)]
+    pub order: UplinkOrder,
+    /// Routers that do not answer.
+    pub silent: Vec<IpAddr>,
+    /// Times that somebody else on its link claimed an address of ours.
+    pub conflicts: u64,
+}
+
+/// What happened to the NAT's sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// That there are, those included that are over and may be given up for others.
+    pub sessions: u64,
+    /// Begun.
+    pub begun: u64,
+    /// Ended by their timer, their container's end or another connection in their place.
+    pub ended: u64,
+    /// Given up for others, table or quota being full.
+    pub reclaimed: u64,
+    /// TCP segments outside their window.
+    pub invalid: u64,
+}
