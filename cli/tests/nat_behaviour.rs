@@ -1,8 +1,9 @@
 //! Journeys through the uplink that judge the NAT as a whole: by another program's NAT discovery, and by ten thousand connections.
 mod common;
 
-use common::outside::{HOSTS, OURS, World, to, within};
+use common::outside::{Asker, Call, HOSTS, OURS, World, any, serve, to, within};
 use common::{Background, inside, inside_ok, wait_for};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -104,6 +105,9 @@ fn ten_thousand_connections_none_of_which_fails() {
     assert!((CONNECTIONS / 2..=CONNECTIONS).contains(&left), "{left} sessions");
     let masquerade = world.switch.json(&["nat"])[0].clone();
     assert_eq!(masquerade["sessions"], CONNECTIONS, "{masquerade}");
+    let nat = world.switch.json(&["stats"])["nat"].clone();
+    assert_eq!((&nat["sessions"], &nat["begun"], &nat["reclaimed"]), (&json!(left), &json!(CONNECTIONS), &json!(0)), "{nat}");
+    assert_eq!(nat["ended"], CONNECTIONS - left, "{nat}");
     assert_eq!(world.switch.drops("nat-full") + world.switch.drops("nat-quota") + world.switch.drops("nat-ports"), 0);
     // What is over counts for nothing, and goes with the container.
     assert_eq!(world.switch.ok(&["flush", "flows", "client"]), "0 ended\n");
@@ -111,5 +115,41 @@ fn ten_thousand_connections_none_of_which_fails() {
     within(&inmate.ns, || call(0)).unwrap();
     world.switch.ok(&["detach", "client"]);
     assert_eq!(states(&world), BTreeMap::new());
+    world.end();
+}
+
+#[test]
+fn counters_outlive_a_restart() {
+    let Some(world) = World::new("counters", &["python3"]) else { return };
+    let (web, switch) = (world.attach("web"), &world.switch);
+    serve(&web.ns, "web", any(80));
+    serve(&world.outside, "host", to(HOSTS[0], 53));
+    world.publish(&["8080:80", "web"]);
+    world.publish(&["8080:80/udp", "web", "--from", "203.0.113.2/32"]);
+    Call::new(&world.outside, to(OURS, 8_080)).say("hello");
+    assert!(Asker::new(&world.outside, to(HOSTS[0], 0)).is_in_vain(to(OURS, 8_080)));
+    let asker = Asker::new(&web.ns, any(5_000));
+    asker.ask(to(HOSTS[0], 53), "hello");
+    // RFC 5227 2.4: somebody claims our address, 198.51.100.2.
+    let claim = "ffffffffffff0211000000010806000108000604000102110000000\
+                 1c6336402000000000000c6336402";
+    common::send_frames(&world.outside, "eth0", &[claim]);
+    wait_for("the claim", || switch.json(&["uplink"])["conflicts"] == 1);
+    assert!(switch.ok(&["uplink"]).contains(" claims an address of the uplink (times seen: 1): "));
+    wait_for("all closed", || states(&world).keys().all(|state| state != "half-closed" && state != "established"));
+    let counted = || [switch.json(&["nat"]), switch.json(&["published"]), switch.json(&["stats"])["nat"].clone()];
+    let before = counted();
+    assert!(before[0][0]["packets"].as_u64().unwrap() > 0 && before[1].as_array().unwrap().len() == 2, "{before:?}");
+    assert_eq!((&before[2]["begun"], &before[2]["sessions"]), (&json!(2), &json!(2)), "{before:?}");
+    switch.ok(&["restart"]);
+    assert_eq!(counted(), before);
+    assert_eq!(switch.json(&["uplink"])["conflicts"], 1);
+    // And they go on.
+    asker.ask(to(HOSTS[0], 53), "hello");
+    let masquerade = |rows: &serde_json::Value| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["target"] == "masquerade").unwrap();
+        row["packets"].as_u64().unwrap()
+    };
+    assert_eq!(masquerade(&switch.json(&["nat"])), masquerade(&before[0]) + 2);
     world.end();
 }

@@ -16,7 +16,7 @@
 //! What it does not do: hold frames, send any, know hardware addresses, or edit payloads (RFC 4787 REQ-10, RFC 5382 REQ-6: no
 //! application gateways).
 use crate::flow::{Address, Endpoint, Tuple, protocol};
-use crate::forward::{Backend, ForwardError, Rule, RuleId};
+use crate::forward::{Backend, ForwardError, Rule, RuleCounts, RuleId};
 use crate::packet::{Packet, Transport, tcp};
 use crate::ports::{self, Occupancy, PortPolicy, Random};
 use crate::session::{Class, Count, Session};
@@ -174,6 +174,11 @@ impl Nat {
         NatCounts { begun, ended: ended + self.v4.ended + self.v6.ended, reclaimed, invalid }
     }
 
+    /// Goes on counting from what another process has counted.
+    pub const fn set_counts(&mut self, counts: NatCounts) {
+        (self.counts, self.v4.ended, self.v6.ended) = (counts, 0, 0);
+    }
+
     /// A family's tables.
     #[must_use]
     pub fn table<A: Family>(&self) -> &Table<A> {
@@ -202,6 +207,16 @@ impl Nat {
     /// Takes a rule away; its sessions go on until they end.
     pub fn unpublish<A: Family>(&mut self, id: RuleId) -> bool {
         A::table_mut(self).forwards.remove(id).is_some()
+    }
+
+    /// What went out under our addresses of a family.
+    pub fn masquerade_mut<A: Family>(&mut self) -> &mut RuleCounts {
+        &mut A::table_mut(self).masquerade
+    }
+
+    /// A published range's counters; `None` when there is none of that name.
+    pub fn rule_counts_mut<A: Family>(&mut self, id: RuleId) -> Option<&mut RuleCounts> {
+        A::table_mut(self).forwards.counts_mut(id)
     }
 
     /// Begins to take out what belonged to stations that are gone. It is dead already; this frees its room.

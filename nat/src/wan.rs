@@ -201,6 +201,11 @@ impl Wan {
         self.conflicts
     }
 
+    /// Goes on counting from what another process has counted.
+    pub const fn set_conflicts(&mut self, conflicts: u64) {
+        self.conflicts = conflicts;
+    }
+
     /// What became of the default routers since the last call.
     pub const fn router_news(&mut self) -> Option<RouterNews> {
         self.routers.news()

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use vswitch_io::netns::NsSpec;
 
 /// Raised with every change that an older end would misread.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 2;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.

@@ -241,7 +241,7 @@ mod tests {
         uplink.conflicts = 3;
         for (link, part) in [(Link::Gone, "there is no more"), (Link::Down, "is down"), (Link::NoCarrier, "no carrier")] {
             let [first, second] = &told(&uplink, link)[..] else { panic!("two") };
-            assert!(first.contains(part) && second.contains(" 3 times: "), "{first} {second}");
+            assert!(first.contains(part) && second.contains(" (times seen: 3): "), "{first} {second}");
         }
     }
 }

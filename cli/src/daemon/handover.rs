@@ -13,6 +13,7 @@
 //! killed after `hello`, nobody else is there, and it goes on with what it was given. What it was not given `vswitch restart` attaches
 //! again, by the state file, which the old one writes before it begins; so it does with everything where no daemon is left.
 mod channel;
+mod counts;
 mod outside;
 
 use super::registry::{self, Container};
@@ -25,6 +26,7 @@ use crate::settings;
 use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
+use counts::NatCounted;
 use outside::{FlowState, OutsideState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -131,6 +133,9 @@ struct Counted {
     #[serde(default)]
     uplinks: (u64, u64),
     ports: Vec<(u16, Counters)>,
+    /// An older daemon hands none over: they begin anew.
+    #[serde(default)]
+    nat: Option<NatCounted>,
 }
 
 impl Counters {
@@ -222,15 +227,7 @@ impl Daemon {
         if has_uplink {
             self.offer_flows(channel, begun)?;
         }
-        let counted = Counted {
-            closed: Counters::of(&carried.closed),
-            gateway: Counters::of(&carried.gateway),
-            generated: carried.generated,
-            copied: carried.copied,
-            consumed: carried.consumed,
-            uplinks: carried.uplinks,
-            ports: ports.iter().map(|(id, counters)| (id.get(), Counters::of(counters))).collect(),
-        };
+        let counted = self.counted(&carried, &ports)?;
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
         checkpoint("old-committed");
         let Message::Running { pid } = channel.receive()? else { bail!(HandoverProblem::OutOfStep) };
@@ -245,6 +242,19 @@ impl Daemon {
         }
         self.left = Some(pid);
         Ok(())
+    }
+
+    fn counted(&self, carried: &Carried, ports: &[(PortId, PortCounters)]) -> Result<Counted> {
+        Ok(Counted {
+            closed: Counters::of(&carried.closed),
+            gateway: Counters::of(&carried.gateway),
+            generated: carried.generated,
+            copied: carried.copied,
+            consumed: carried.consumed,
+            uplinks: carried.uplinks,
+            ports: ports.iter().map(|(id, counters)| (id.get(), Counters::of(counters))).collect(),
+            nat: self.counted_by_nat()?,
+        })
     }
 }
 
@@ -424,6 +434,9 @@ impl Daemon {
         let port = |id: u16| if id == PortId::UPLINK.get() { Some(PortId::UPLINK) } else { PortId::new(id) };
         let ports = counted.ports.iter().filter_map(|(id, counters)| Some((port(*id)?, counters.read())));
         self.worker.adopt(carried, ports.collect())?;
+        if let Some(nat) = counted.nat {
+            self.adopt_counts(nat)?;
+        }
         checkpoint("new-committed");
         // Before the old one ends: a lock that names a process that ends is taken for one that was killed.
         rundir::sign(&self.lock, &self.facts.signature)?;

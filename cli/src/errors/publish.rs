@@ -74,7 +74,7 @@ pub enum PublishProblem {
          address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0"
     )]
     RouterSilent { gateway: IpAddr, mac: String, iface: String },
-    #[error("somebody else on {iface} has claimed an address of the uplink {count} times: give the uplink one that nobody has")]
+    #[error("somebody else on {iface} claims an address of the uplink (times seen: {count}): give the uplink one that nobody has")]
     Conflicts { iface: String, count: u64 },
     #[error("the uplink's file descriptor is not what it should be ({error}): set it with this version")]
     UplinkFd { error: String },
@@ -146,7 +146,7 @@ mod tests {
             => "gateway 192.0.2.1 on eth0 does not answer 02:58:c0:00:02:02: see whether it is on; where the network takes eth0's own hardware \
                 address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0",
         Conflicts { iface: "eth0".into(), count: 2 }
-            => "somebody else on eth0 has claimed an address of the uplink 2 times: give the uplink one that nobody has",
+            => "somebody else on eth0 claims an address of the uplink (times seen: 2): give the uplink one that nobody has",
         UplinkFd { error: "x".into() } => "the uplink's file descriptor is not what it should be (x): set it with this version",
     }
 
