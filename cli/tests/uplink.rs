@@ -102,6 +102,14 @@ fn what_is_refused_and_what_is_noted() {
     assert!(world.switch.fails(1, &other).ends_with("there is no interface \"up9\": choose of up0"));
     other[3] = "lo";
     assert!(world.switch.fails(1, &other).contains("\"lo\" is no Ethernet interface: "));
+    // On that interface or on another.
+    for iface in ["up0", "lo"] {
+        ip(&["-n", &world.host.name, "addr", "add", "192.0.2.2/24", "dev", iface]);
+        let refused = world.switch.fails(1, &SET);
+        assert!(refused.contains(&format!("--ip 192.0.2.2 is the host's own, on {iface}: ")), "{refused}");
+        ip(&["-n", &world.host.name, "addr", "del", "192.0.2.2/24", "dev", iface]);
+    }
+    assert_eq!(world.switch.ok(&["uplink"]), "none\n");
     world.link(&["set", "up0", "down"]);
     assert!(world.set(&SET).contains("up0 is down: \"ip link set up0 up\", and the uplink goes with it\n"));
     world.link(&["set", "up0", "up"]);

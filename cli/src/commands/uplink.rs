@@ -7,7 +7,9 @@ use crate::errors::PublishProblem;
 use crate::print;
 use crate::publish::parse_net;
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::SockaddrStorage;
 use serde::Serialize;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vswitch_io::link::{IfName, Netlink};
@@ -159,6 +161,7 @@ pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
             bail!(PublishProblem::PortOf { iface, kind, master });
         }
     }
+    refuse_own(&order.addresses, &host_addresses())?;
     order.mtu = fact(&iface, "mtu").parse().unwrap_or(1_500);
     let mac: UnicastMac =
         order.mac.parse().map_err(|error| PublishProblem::UplinkFd { error: format!("{}: {error}", order.mac) })?;
@@ -175,6 +178,25 @@ pub fn plug(mut order: UplinkOrder) -> Result<UplinkOrder> {
         print::note(&format!("{iface} is wireless: most access points drop frames of a second hardware address"));
     }
     Ok(order)
+}
+
+/// Refuses an address that the host has itself: it would answer for it too.
+fn refuse_own(ours: &[String], host: &[(String, IpAddr)]) -> Result<(), PublishProblem> {
+    let is_own = |address: IpAddr| ours.iter().any(|net| parse_net(net).is_ok_and(|(ours, _)| ours == address));
+    match host.iter().find(|(_, address)| is_own(*address)) {
+        Some((iface, address)) => Err(PublishProblem::HostAddress { address: *address, iface: iface.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The host's addresses with their interfaces, on all of them.
+fn host_addresses() -> Vec<(String, IpAddr)> {
+    let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (None, v6) => v6.map(|v6| IpAddr::V6(v6.ip())),
+    };
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter_map(|of| Some((of.interface_name, address(of.address?)?))).collect()
 }
 
 /// What the kernel says of an interface, in one word.
@@ -201,10 +223,10 @@ fn ethernet() -> Vec<String> {
 }
 
 /// Locally administered, and the same whenever the address is, or where there is none to choose by, the interface.
-fn own_mac(addresses: &[(std::net::IpAddr, String)], iface: &str) -> UnicastMac {
+fn own_mac(addresses: &[(IpAddr, String)], iface: &str) -> UnicastMac {
     let octets = match addresses.first().map(|(address, _)| *address) {
-        Some(std::net::IpAddr::V4(address)) => address.octets(),
-        Some(std::net::IpAddr::V6(address)) => {
+        Some(IpAddr::V4(address)) => address.octets(),
+        Some(IpAddr::V6(address)) => {
             let [.., a, b, c, d] = address.octets();
             [a, b, c, d]
         }
@@ -221,6 +243,17 @@ fn own_mac(addresses: &[(std::net::IpAddr, String)], iface: &str) -> UnicastMac 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_own_addresses_are_refused() {
+        let host = [("lo".to_owned(), "127.0.0.1"), ("eth0".to_owned(), "198.51.100.2"), ("eth1".to_owned(), "2001:db8::2")];
+        let host = host.map(|(iface, address)| (iface, address.parse().unwrap()));
+        let refused = |ours: &str| refuse_own(&[ours.into()], &host).err().map(|problem| problem.to_string());
+        assert_eq!(refused("198.51.100.3/24"), None);
+        assert!(refused("198.51.100.2/32").unwrap().starts_with("--ip 198.51.100.2 is the host's own, on eth0: "));
+        assert!(refused("2001:db8::2/64").unwrap().contains("on eth1: "));
+        assert!(host_addresses().iter().all(|(iface, _)| !iface.is_empty()));
+    }
 
     #[test]
     fn a_silent_router_is_told_of_a_link_that_is_up() {

@@ -53,6 +53,8 @@ pub enum PublishProblem {
     SecondGateway { gateway: IpAddr },
     #[error("{flag} {address} can be no host's on that link: give an address that can")]
     NotHost { flag: &'static str, address: IpAddr },
+    #[error("--ip {address} is the host's own, on {iface}: give vswitch another of that network, for both cannot have one")]
+    HostAddress { address: IpAddr, iface: String },
     #[error("no --ip: say which address of the uplink's network is to be vswitch's own")]
     NoAddress,
     #[error("there is no interface \"{iface}\": {}", choice(.there))]
@@ -131,6 +133,8 @@ mod tests {
             => "--gateway 192.0.2.1 is a second one of its family: give one of each",
         NotHost { flag: "--ip", address: IpAddr::from([192, 0, 2, 0]) }
             => "--ip 192.0.2.0 can be no host's on that link: give an address that can",
+        HostAddress { address: IpAddr::from([192, 0, 2, 2]), iface: "eth0".into() }
+            => "--ip 192.0.2.2 is the host's own, on eth0: give vswitch another of that network, for both cannot have one",
         NoAddress {} => "no --ip: say which address of the uplink's network is to be vswitch's own",
         NoInterface { iface: "eth9".into(), there: vec!["eth0".into(), "eth1".into()] }
             => "there is no interface \"eth9\": choose of eth0, eth1",
