@@ -98,8 +98,8 @@ pub enum Verb {
     Publish(Publish),
     /// Publish ports no longer, or not to one container; connections that there are go on
     Unpublish {
-        /// Any port of the range
-        #[arg(value_name = "PORT[/PROTO]")]
+        /// Any port of the range, with the address that it was published at or at all
+        #[arg(value_name = "[HOSTIP:]PORT[/PROTO]")]
         port: String,
         /// Only this container
         name: Option<String>,

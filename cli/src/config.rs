@@ -12,15 +12,20 @@
 //! ip = "10.88.0.9"
 //! vlan = 10                # and every other key of "set"
 //! ```
+//! and the uplink and published ports: see [`outside`].
 //!
 //! Reading a file does nothing but read: whether namespaces exist and what has to change is found out later ([`crate::plan`]). A value is
 //! translated into the word that `set` takes and judged by the very code that `set` uses. Every error says file, line and column. A file
 //! has at most [`FILE_OCTETS`].
-use crate::api::types::{Container, Kind};
+pub mod outside;
+
+use crate::api::types::{Container, Kind, UplinkOrder};
 use crate::daemon::{self, network::Network};
 use crate::errors::{self, ConfigProblem, DaemonProblem};
 use crate::settings;
+use crate::state::Publish;
 use anyhow::Result;
+use outside::{PublishEntry, UplinkEntry};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
@@ -163,6 +168,9 @@ pub struct NetworkConfig {
 pub struct Config {
     file: String,
     pub network: NetworkConfig,
+    /// None: it stays as it is.
+    pub uplink: Option<UplinkEntry>,
+    pub published: Vec<PublishEntry>,
     /// By name.
     pub containers: Vec<Entry>,
 }
@@ -217,16 +225,24 @@ impl Source<'_> {
         if self.integer(schema).ok() != Some(SCHEMA) {
             return Err(self.error(self.place(schema), ConfigProblem::OtherSchema));
         }
-        let mut config = Config { file: self.file.into(), network: NetworkConfig::default(), containers: Vec::new() };
+        let mut config = Config {
+            file: self.file.into(),
+            network: NetworkConfig::default(),
+            uplink: None,
+            published: Vec::new(),
+            containers: Vec::new(),
+        };
         for (key, value) in table.get_ref() {
             match key.get_ref().as_ref() {
                 "schema" => {}
                 "network" => config.network = self.network(self.table(value)?)?,
+                "uplink" => config.uplink = Some(self.uplink(key, value)?),
+                "publish" => config.published = self.publish(self.table(value)?)?,
                 "container" => {
                     let entries = self.table(value)?.iter().map(|(name, value)| self.container(name, value));
                     config.containers = entries.collect::<Result<_>>()?;
                 }
-                key_text => return Err(self.unknown(key, key_text, "schema, network, container")),
+                key_text => return Err(self.unknown(key, key_text, "schema, network, uplink, publish, container")),
             }
         }
         self.unique(&config, "namespace", |entry| Some((entry.wanted.namespace.to_string(), entry.namespace)))?;
@@ -399,6 +415,8 @@ pub struct Running {
     pub ageing: u64,
     pub fdb_limit: u32,
     pub group_forward: String,
+    pub uplink: Option<UplinkOrder>,
+    pub published: Vec<Publish>,
     pub containers: Vec<Container>,
 }
 
@@ -418,6 +436,7 @@ pub fn write(running: &Running) -> Result<String> {
         running.fdb_limit,
         quoted(&running.group_forward)
     );
+    text += &outside::write(running.uplink.as_ref(), &running.published)?;
     for container in &running.containers {
         let name = if container.name.contains('.') { quoted(&container.name) } else { container.name.clone() };
         write!(

@@ -1,15 +1,20 @@
 //! What has to change so that a file's containers run: a file and what runs make a [`Plan`], and nothing is done here.
 //!
-//! A change has its order: the switch, then what is detached, then settings, then what is attached, those that name their address first;
-//! so an address, a name or a namespace is free before another container gets it. What a port's `set` cannot change (type, address, MTU,
+//! A change has its order: the switch, then what is published no longer ([`outside`]) or detached, then settings, then what is attached, those
+//! that name their address first, then the uplink and what is published; so an address, a name or a namespace is free before another container gets it. What a port's `set` cannot change (type, address, MTU,
 //! interface, namespace) is changed by detaching and attaching again. A file's container is the file's: settings that are not written are
-//! default. An address or MAC that is not written is whatever it is, and so are the switch's settings. Containers that are not in the file
+//! default. An address or MAC that is not written is whatever it is, and so are the switch's settings and the uplink. Containers that are not in the file
 //! stay, unless `prune`. A plan that was carried out leaves an empty one.
+mod outside;
+
 use crate::api::types::Container;
+use crate::config::outside::Uplink;
 use crate::config::{Config, Entry, Placed, Running, Wanted, port_config};
 use crate::daemon::network::Network;
 use crate::errors::{ConfigProblem, DaemonProblem};
+use crate::publish::Spec;
 use crate::settings;
+use crate::state::Publish;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -43,6 +48,15 @@ pub enum Change {
         to: Vec<String>,
     },
     Attach(Wanted),
+    Uplink {
+        from: String,
+        to: Uplink,
+    },
+    Unpublish {
+        spec: Spec,
+        why: String,
+    },
+    Publish(Publish),
 }
 
 /// Changes in the order in which they are made.
@@ -73,6 +87,12 @@ impl fmt::Display for Change {
             Self::Detach { name, why } => write!(f, "- {name}: {why}"),
             Self::Set { name, from, to } => write!(f, "~ {name}: {} -> {}", from.join(" "), to.join(" ")),
             Self::Attach(wanted) => write!(f, "+ {}: {wanted}", wanted.name),
+            Self::Uplink { from, to } => write!(f, "~ uplink: {from} -> {to}"),
+            Self::Unpublish { spec, why } => write!(f, "- publish {spec}: {why}"),
+            Self::Publish(Publish { spec, names, from }) => {
+                write!(f, "+ publish {spec}: to {}", names.join(", "))?;
+                from.iter().try_for_each(|net| write!(f, ", from {net}"))
+            }
         }
     }
 }
@@ -138,9 +158,20 @@ pub fn plan(config: &Config, running: Option<&Running>, found: &BTreeMap<String,
         is_free(config, entry, *inode, wanted, &staying)?;
     }
     attach.sort_by_key(|(_, _, wanted)| wanted.ip.is_none());
+    let staying = staying.iter().map(|container| container.name.as_str());
+    let there = outside::Containers {
+        present: staying.chain(attach.iter().map(|(entry, ..)| entry.wanted.name.as_str())).collect(),
+        detached: detach.keys().copied().collect(),
+    };
+    let published = outside::published(config, running, &there, prune)?;
+    changes.extend(published.before);
     changes.extend(detach.into_iter().map(|(name, why)| Change::Detach { name: name.into(), why }));
     changes.append(&mut set);
     changes.extend(attach.into_iter().map(|(_, _, wanted)| Change::Attach(wanted)));
+    if let Some(entry) = &config.uplink {
+        changes.extend(outside::uplink(entry, config, running)?);
+    }
+    changes.extend(published.after);
     Ok(Plan { changes })
 }
 

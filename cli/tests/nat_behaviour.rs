@@ -153,3 +153,47 @@ fn counters_outlive_a_restart() {
     assert_eq!(masquerade(&switch.json(&["nat"])), masquerade(&before[0]) + 2);
     world.end();
 }
+
+#[test]
+fn a_file_has_the_uplink_and_what_is_published() {
+    let Some(world) = World::new("file", &[]) else { return };
+    let (web, other, switch) = (world.attach("web"), world.attach("other"), &world.switch);
+    serve(&web.ns, "web", any(80));
+    serve(&other.ns, "other", any(80));
+    world.publish(&["8080:80", "web", "--from", "203.0.113.0/30"]);
+    let path = switch.run_dir().parent().unwrap().join("net.toml");
+    let apply = |text: &str, flags: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        switch.ok(&[&["apply", path.to_str().unwrap()], flags].concat())
+    };
+    let written = switch.ok(&["show", "--config"]);
+    let publish = "\"8080:80/tcp\" = { to = \"web\", from = \"203.0.113.0/30\" }\n";
+    assert!(written.contains(&format!("interface = \"{}\"\nip = \"{OURS}/24\"\n", world.iface())) && written.contains(publish));
+    assert_eq!(apply(&written, &["--prune"]), "nothing to change\n");
+    // Another container, and one range more; the rest is let be.
+    let more = written.replace(publish, "\"8080:80\" = \"other\"\n\"9000-9001:80-81\" = [\"other\", \"web\"]\n");
+    let changes =
+        "- publish 8080:80/tcp: other in the file\n+ publish 8080:80/tcp: to other\n+ publish 9000-9001:80-81/tcp: to other, web\n";
+    assert_eq!(apply(&more, &["--dry-run"]), changes);
+    assert_eq!(apply(&more, &[]), changes);
+    assert_eq!(apply(&more, &["--prune"]), "nothing to change\n");
+    assert_eq!(Call::new(&world.outside, to(OURS, 8_080)).say("hello").name, "other");
+    // Everything goes and comes back.
+    let head = |text: &str| text.split("\n[").next().unwrap().to_owned();
+    let gone = apply(&format!("{}[uplink]\ntype = \"none\"\n", head(&written)), &["--prune"]);
+    assert!(gone.contains("- publish 9000-9001:80-81/tcp: not in the file\n") && gone.ends_with(" -> none\n"), "{gone}");
+    assert_eq!(switch.ok(&["uplink"]), "none\n");
+    assert_eq!(switch.json(&["published"]), json!([]));
+    assert_eq!(apply(&written, &[]).lines().count(), 4);
+    assert_eq!(switch.ok(&["show", "--config"]), written);
+    // The container's namespace is as it was, its server too.
+    let mut call = Call::from(&world.outside, HOSTS[1], to(OURS, 8_080), Duration::from_secs(5)).unwrap();
+    assert_eq!(call.say("hello").name, "web");
+    // A bad line is named with its place, and nothing has changed.
+    std::fs::write(&path, written.replace("to = \"web\"", "to = \"nobody\"")).unwrap();
+    let line = written.lines().position(|line| line.contains("8080:80")).unwrap() + 1;
+    let error = switch.fails(1, &["apply", path.to_str().unwrap()]);
+    assert!(error.contains(&format!("net.toml:{line}:24: there is no container \"nobody\"")), "{error}");
+    assert_eq!(switch.ok(&["show", "--config"]), written);
+    world.end();
+}

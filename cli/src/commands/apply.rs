@@ -1,14 +1,16 @@
 //! `apply`: makes what runs as a file has it. Each change takes the road of the command that makes it by hand; containers are attached by
 //! processes of their own, for entering a namespace is for good. And `show --config`, which writes such a file.
-use super::{show, up};
+use super::{show, up, uplink};
 use crate::api::client::Client;
-use crate::api::types::Verb;
+use crate::api::types::{Published, Verb};
 use crate::args::{Apply, Up};
+use crate::config::outside::Uplink;
 use crate::config::{self, Config, FILE_OCTETS, Running, Wanted};
 use crate::daemon::network::Network;
 use crate::errors::{self, ConfigProblem, RunProblem};
 use crate::plan::{self, Change, Options, Plan};
 use crate::print;
+use crate::state::Publish;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -90,8 +92,14 @@ fn ask(client: &mut Client) -> Result<Running> {
         ageing: info.ageing,
         fdb_limit: info.fdb_capacity,
         group_forward: info.group_forward,
+        uplink: client.ask(Verb::Uplink, &[])?,
+        published: client.ask::<Vec<Published>>(Verb::Published, &[])?.into_iter().map(publish).collect(),
         containers: show::containers(client)?,
     })
+}
+
+fn publish(Published { spec, names, from, .. }: Published) -> Publish {
+    Publish { spec, names, from }
 }
 
 /// Starts the switch.
@@ -125,6 +133,13 @@ fn make(change: &Change) -> Result<()> {
         Change::Detach { name, .. } => Client::connect()?.ask(Verb::Detach { name: name.clone(), ns: None }, &[]),
         Change::Set { name, to, .. } => set(name, to),
         Change::Attach(wanted) => attach_in_child(wanted).map(drop),
+        Change::Uplink { to: Uplink::None, .. } => Client::connect()?.ask(Verb::UplinkNone, &[]),
+        Change::Uplink { to: Uplink::Packet(packet), .. } => uplink::plug(uplink::order(packet)).map(drop),
+        Change::Unpublish { spec, .. } => Client::connect()?.ask(Verb::Unpublish { port: spec.port(), name: None }, &[]),
+        Change::Publish(Publish { spec, names, from }) => {
+            let verb = Verb::Publish { spec: spec.clone(), names: names.clone(), from: from.clone() };
+            Client::connect()?.ask(verb, &[])
+        }
     }
 }
 

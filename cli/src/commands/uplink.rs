@@ -3,6 +3,7 @@ use crate::api::client::Client;
 use crate::api::outside;
 use crate::api::types::{UplinkOrder, Verb};
 use crate::args::{Uplink, UplinkSet};
+use crate::config::outside::Packet;
 use crate::errors::PublishProblem;
 use crate::print;
 use crate::publish::parse_net;
@@ -116,19 +117,17 @@ fn set(args: &crate::args::PacketUplink) -> Result<()> {
         .ip
         .iter()
         .map(|text| match parse_net(text) {
-            Ok((address, prefix)) if text.contains('/') => Ok((address, format!("{address}/{prefix}"))),
+            Ok((address, prefix)) if text.contains('/') => Ok(format!("{address}/{prefix}")),
             Ok(_) | Err(_) => Err(PublishProblem::UplinkAddress { text: text.clone() }),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let mac = args.mac.unwrap_or_else(|| own_mac(&addresses, &args.iface));
-    let mut order = plug(UplinkOrder {
+    let mut order = plug(order(&Packet {
         iface: args.iface.clone(),
-        mac: mac.to_string(),
-        mtu: 0,
+        addresses,
         dhcp: args.dhcp,
-        addresses: addresses.iter().map(|(_, text)| text.clone()).collect(),
         gateways: args.gateway.clone(),
-    })?;
+        mac: args.mac,
+    }))?;
     let until = Instant::now() + DHCP_PATIENCE;
     while order.dhcp && !order.addresses.iter().any(|address| !address.contains(':')) {
         if Instant::now() > until {
@@ -138,9 +137,14 @@ fn set(args: &crate::args::PacketUplink) -> Result<()> {
         std::thread::sleep(LOOK);
         order = Client::connect()?.ask::<Option<UplinkOrder>>(Verb::Uplink, &[])?.unwrap_or(order);
     }
-    print::out(&format!("uplink {}, mac {mac}, mtu {}\n", order.describe(), order.mtu))?;
+    print::out(&format!("uplink {}, mac {}, mtu {}\n", order.describe(), order.mac, order.mtu))?;
     print::note("the host's firewall does not see this uplink: only published ports and replies come in");
     Ok(())
+}
+
+/// As the daemon takes it, with a hardware address where none was given.
+pub fn order(packet: &Packet) -> UplinkOrder {
+    packet.order(packet.mac.unwrap_or_else(|| own_mac(&packet.addresses, &packet.iface)))
 }
 
 /// Opens the uplink's socket and gives it to the daemon; the MTU is the interface's.
@@ -196,7 +200,9 @@ fn host_addresses() -> Vec<(String, IpAddr)> {
         (None, v6) => v6.map(|v6| IpAddr::V6(v6.ip())),
     };
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    all.filter_map(|of| Some((of.interface_name, address(of.address?)?))).collect()
+    let all = all.filter_map(|of| Some((of.interface_name, address(of.address?)?)));
+    // Those that no host has on a link are refused as such.
+    all.filter(|(_, address)| !address.is_loopback()).collect()
 }
 
 /// What the kernel says of an interface, in one word.
@@ -223,8 +229,8 @@ fn ethernet() -> Vec<String> {
 }
 
 /// Locally administered, and the same whenever the address is, or where there is none to choose by, the interface.
-fn own_mac(addresses: &[(IpAddr, String)], iface: &str) -> UnicastMac {
-    let octets = match addresses.first().map(|(address, _)| *address) {
+fn own_mac(addresses: &[String], iface: &str) -> UnicastMac {
+    let octets = match addresses.first().and_then(|net| parse_net(net).ok()).map(|(address, _)| address) {
         Some(IpAddr::V4(address)) => address.octets(),
         Some(IpAddr::V6(address)) => {
             let [.., a, b, c, d] = address.octets();

@@ -38,6 +38,18 @@ namespace = "/some/path"
 
 [container.host]
 namespace = "--host"
+
+[uplink]
+type = "packet"
+interface = "eth0"
+ip = "198.51.100.2/24"
+dhcp = false
+gateway = ["198.51.100.1", "fe80::1"]
+mac = "02:00:00:00:00:05"
+
+[publish]
+"8080:80" = "web"
+"53:53/udp" = { to = ["web", "db.1"], from = "192.0.2.0/24" }
 "#;
 
 #[test]
@@ -66,7 +78,13 @@ fn a_whole_file() {
     assert_eq!(db.wanted.settings, ["trunk=10,20-29", "native=5", "guard=off"], "in the order that set needs");
     assert_eq!(cache.wanted, Wanted::new("cache", NsSpec::Path("/some/path".into())), "the rest is default");
     assert_eq!((host.wanted.namespace, host.wanted.ifname.as_str()), (NsSpec::Host, "vswitch0"));
+    let uplink = config.uplink.unwrap().wanted;
+    let said = "packet eth0, ip 198.51.100.2/24, gateway 198.51.100.1, gateway fe80::1, mac 02:00:00:00:00:05";
+    assert_eq!(uplink.to_string(), said);
+    let published: Vec<_> = config.published.iter().map(|entry| (entry.spec.to_string(), entry.names.len(), &entry.from)).collect();
+    assert_eq!(published, [("53:53/udp".into(), 2, &vec!["192.0.2.0/24".into()]), ("8080:80/tcp".into(), 1, &vec![])]);
     let empty = parsed("schema = 1").unwrap();
+    assert!(empty.uplink.is_none() && empty.published.is_empty());
     assert!(empty.containers.is_empty() && empty.network.subnet.is_none());
 }
 
@@ -109,6 +127,7 @@ fn a_relative_path_is_of_the_current_directory() {
 #[test]
 fn errors_say_where() {
     let web = |more: &str| format!("schema = 1\n[container.web]\nnamespace = \"ns1\"\n{more}\n");
+    let packet = |more: &str| format!("schema = 1\n[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\n{more}\n");
     let two = |one: &str, two: &str| format!("schema = 1\n[container.b]\n{one}\n[container.a]\n{two}\n");
     for (text, start, part) in [
         ("", "1:1: ", "no schema is given: write \"schema = 1\""),
@@ -116,7 +135,11 @@ fn errors_say_where() {
         ("schema = \"1\"", "1:10: ", "knows schema 1 only"),
         ("schema = 1\nschema = 1", "2:1: ", "duplicate key"),
         ("schema = 1\n[network", "2:9: ", "write it as TOML has it"),
-        ("schema = 1\nnetworks = 1", "2:1: ", "there is no key \"networks\" here: choose of schema, network, container"),
+        (
+            "schema = 1\nnetworks = 1",
+            "2:1: ",
+            "there is no key \"networks\" here: choose of schema, network, uplink, publish, container",
+        ),
         ("schema = 1\nnetwork = 1", "2:11: ", "this is no table"),
         ("schema = 1\n[network]\nsubnets = 1", "3:1: ", "choose of subnet, gateway, ageing"),
         ("schema = 1\n[network]\nsubnet = 1", "3:10: ", "this is no string"),
@@ -136,6 +159,28 @@ fn errors_say_where() {
         ("schema = 1\n[container.web]\nvlan = 1", "2:12: ", "web has no namespace: write namespace = \"ns1\""),
         ("schema = 1\n[container.web]\nnamespace = \"pid:x\"", "3:13: ", "is no PID"),
         ("schema = 1\n[container.web]\nnamespace = 12", "3:13: ", "this is no string"),
+        ("schema = 1\n[uplink]\ninterface = \"eth0\"", "2:2: ", "the uplink has no type: write"),
+        ("schema = 1\nuplink = 1", "2:10: ", "this is no table"),
+        ("schema = 1\n[uplink]\ntype = \"magic\"", "3:8: ", "there is no uplink \"magic\": choose of packet, none"),
+        ("schema = 1\n[uplink]\ntype = \"none\"\nip = \"1.2.3.4/8\"", "4:1: ", "there is no key \"ip\" here: choose of type"),
+        (&packet("ips = 1"), "5:1: ", "choose of type, interface, ip, dhcp, gateway, mac"),
+        (&packet(""), "2:2: ", "the uplink has no address: write ip = \"A/LEN\" or dhcp = true"),
+        ("schema = 1\n[uplink]\ntype = \"packet\"\ndhcp = true", "2:2: ", "the uplink has no interface: write"),
+        (&packet("interface = \"a/b\""), "5:1: ", "duplicate key"),
+        (&packet("ip = \"198.51.100.2\""), "5:6: ", "ip 198.51.100.2 is no address: write A/LEN"),
+        (&packet("ip = [\"198.51.100.2/24\", \"x/24\"]"), "5:26: ", "ip x/24 is no address"),
+        (&packet("ip = 5"), "5:6: ", "this is no string"),
+        (&packet("dhcp = 1"), "5:8: ", "this is neither true nor false"),
+        (&packet("gateway = \"x\""), "5:11: ", "invalid IP address syntax: write"),
+        (&packet("mac = \"01:00:5e:00:00:01\""), "5:7: ", "not one station's"),
+        ("schema = 1\n[publish]\n\"80\" = \"web\"", "3:1: ", "\"80\" is no published port: write"),
+        ("schema = 1\n[publish]\n\"80:80\" = 1", "3:11: ", "this is no string"),
+        ("schema = 1\n[publish]\n\"80:80\" = []", "3:1: ", "has 1 to 64 containers"),
+        ("schema = 1\n[publish]\n\"80:80\" = [\"a\", \"a\"]", "3:1: ", "\"a\" is named twice"),
+        ("schema = 1\n[publish]\n\"80:80\" = { from = \"10.0.0.0/8\" }", "3:1: ", "this is published to nobody"),
+        ("schema = 1\n[publish]\n\"80:80\" = { to = \"a\", from = \"x\" }", "3:30: ", "from x is no network"),
+        ("schema = 1\n[publish]\n\"80:80\" = { to = \"a\", port = 1 }", "3:23: ", "choose of to, from"),
+        ("schema = 1\n[publish]\n\"90:80\" = \"a\"\n\"80-99:80-99\" = \"b\"", "4:1: ", "port 90 is published to a already"),
         (&web("vlna = 10"), "4:1: ", "there is no key \"vlna\" here: choose of namespace, type, ip, mac, mtu, ifname, vlan, trunk"),
         (&web("vlan = 5000"), "4:8: ", "cannot set vlan=5000: not a VLAN"),
         (&web("vlan = 1.5"), "4:8: ", "this cannot be set: write a number, a string, true or false"),
@@ -227,6 +272,8 @@ fn what_is_written_is_read() {
         ageing: 60,
         fdb_limit: 1_000,
         group_forward: "off".into(),
+        uplink: None,
+        published: Vec::new(),
         containers: vec![
             row("a", 1, &[]),
             row("b.c", 2, &["vlan=10", "isolated=on", "guard=off", "storm-unknown=off", "storm-broadcast=7"]),

@@ -6,10 +6,11 @@ mod health;
 mod views;
 
 use super::Daemon;
+use super::network::Network;
 use super::verbs::{done, value};
 use crate::api::types::{Reach, UplinkOrder};
 use crate::errors::PublishProblem;
-use crate::publish::{Protocol, Spec, parse_net, parse_port};
+use crate::publish::{Protocol, Spec, judge, parse_net, parse_port};
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,6 +99,11 @@ impl UplinkOrder {
         })
     }
 
+    /// Whether it can be the uplink of a network, as far as its addresses tell.
+    pub fn judge(&self, network: &Network) -> Result<()> {
+        Ok(super::judge::uplink(&self.wan()?, &self.gateways, network)?)
+    }
+
     /// In one line, for `show`.
     pub fn describe(&self) -> String {
         let asked = if self.dhcp { "dhcp " } else { "" };
@@ -138,7 +144,7 @@ impl Daemon {
         if wan.v4.is_empty() && wan.v6.is_empty() && !dhcp {
             bail!(PublishProblem::NoAddress);
         }
-        super::judge::uplink(&wan, &order.gateways, &self.registry.network)?;
+        order.judge(&self.registry.network)?;
         if std::mem::take(&mut self.outside.sockets) {
             self.worker.set_sockets(false)??;
         }
@@ -264,34 +270,21 @@ impl Daemon {
 
     /// Whether `spec` has a port that is published already: also known where no uplink has the rules.
     fn conflict(&self, spec: &Spec) -> Option<PublishProblem> {
-        let overlap = |other: &&Publication| {
-            let other = &other.spec;
-            let same_address = other.address == spec.address || other.address.is_none() || spec.address.is_none();
-            other.protocol == spec.protocol && same_address && other.first <= spec.last && spec.first <= other.last
-        };
-        let other = self.outside.published.values().find(overlap)?;
-        let (port, by) = (other.spec.first.max(spec.first), other.names.join(","));
+        let overlap = |other: &Publication| spec.overlap(&other.spec).map(|port| (port, other.names.join(",")));
+        let (port, by) = self.outside.published.values().find_map(overlap)?;
         Some(PublishProblem::Taken { spec: spec.to_string(), port, by })
     }
 
     pub(super) fn publish(&mut self, spec: &str, names: Vec<String>, from: Vec<String>) -> Result<Value> {
         let spec: Spec = spec.parse()?;
-        if names.is_empty() || names.len() > vswitch_nat::forward::BACKENDS {
-            bail!(PublishProblem::Backends { spec: spec.to_string() });
-        }
-        for (number, name) in names.iter().enumerate() {
+        judge(&spec, &names)?;
+        for name in &names {
             if self.registry.attached(name)?.0.reach == Reach::Host {
                 bail!(PublishProblem::ToHost { spec: spec.to_string(), name: name.clone() });
-            }
-            if names.iter().take(number).any(|earlier| earlier == name) {
-                bail!(PublishProblem::Twice { spec: spec.to_string(), name: name.clone() });
             }
         }
         if let Some(conflict) = self.conflict(&spec) {
             bail!(conflict);
-        }
-        if usize::from(spec.last - spec.first) + usize::from(spec.to) > usize::from(u16::MAX) {
-            bail!(PublishProblem::Range { spec: spec.to_string() });
         }
         let publication = Publication { spec, names, from };
         let id = self.outside.last_rule.wrapping_add(1).max(1);
@@ -303,9 +296,10 @@ impl Daemon {
     }
 
     pub(super) fn unpublish(&mut self, port: &str, name: Option<&str>) -> Result<Value> {
-        let (port, protocol) = parse_port(port)?;
-        let of = |publication: &Publication| {
-            publication.spec.protocol == protocol && (publication.spec.first..=publication.spec.last).contains(&port)
+        let (address, port, protocol) = parse_port(port)?;
+        let of = |Publication { spec, .. }: &Publication| {
+            let is_there = address.is_none() || spec.address == address;
+            spec.protocol == protocol && is_there && (spec.first..=spec.last).contains(&port)
         };
         let ids: Vec<u32> = self.outside.published.iter().filter(|(_, publication)| of(publication)).map(|(id, _)| *id).collect();
         if ids.is_empty() {

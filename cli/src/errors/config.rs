@@ -31,7 +31,7 @@ pub enum ConfigProblem {
     TwoWays { one: &'static str, other: &'static str },
 
     // A value.
-    #[error("this is no table: write [network] or [container.NAME]")]
+    #[error("this is no table: write [network], [uplink], [publish] or [container.NAME]")]
     NoTable,
     #[error("this is no number: write one without quotation marks")]
     NoNumber,
@@ -39,6 +39,8 @@ pub enum ConfigProblem {
     NoString,
     #[error("this cannot be set: write a number, a string, true or false")]
     NoValue,
+    #[error("this is neither true nor false: write one of them")]
+    NoFlag,
     #[error("{error}: write A.B.C.D")]
     NoAddress { error: std::net::AddrParseError },
     #[error("fdb-limit cannot be this: write {} to {}", TABLE_LIMIT.start(), TABLE_LIMIT.end())]
@@ -49,6 +51,18 @@ pub enum ConfigProblem {
     NoKind { kind: String },
     #[error("{name} has no namespace: write namespace = \"ns1\"")]
     NoNamespace { name: String },
+    #[error("the uplink has no type: write type = \"packet\" or \"none\"")]
+    NoUplinkKind,
+    #[error("there is no uplink {kind:?}: choose of packet, none")]
+    NoUplink { kind: String },
+    #[error("the uplink has no interface: write interface = \"eth0\"")]
+    NoUplinkInterface,
+    #[error("the uplink has no address: write ip = \"A/LEN\" or dhcp = true")]
+    NoUplinkAddress,
+    #[error("this is published to nobody: write to = \"web\"")]
+    NoTarget,
+    #[error("there is no container {name:?} in the file or attached: write its table, or another name")]
+    NoContainer { name: String },
     #[error("this {what} is that of container {other} too: choose another")]
     Twice { what: &'static str, other: String },
     #[error("this is the namespace of container {other} too: choose another")]
@@ -81,15 +95,23 @@ mod tests {
         OtherSchema {} => "this vswitch knows schema 1 only: write \"schema = 1\"",
         NoKey { key: "vlna".into(), known: "vlan, trunk".into() } => "there is no key \"vlna\" here: choose of vlan, trunk",
         TwoWays { one: "vlan", other: "trunk" } => "vlan and trunk are two ways to set one thing: leave one out",
-        NoTable {} => "this is no table: write [network] or [container.NAME]",
+        NoTable {} => "this is no table: write [network], [uplink], [publish] or [container.NAME]",
         NoNumber {} => "this is no number: write one without quotation marks",
         NoString {} => "this is no string: write it in quotation marks",
         NoValue {} => "this cannot be set: write a number, a string, true or false",
+        NoFlag {} => "this is neither true nor false: write one of them",
         NoAddress { error: "x".parse::<Ipv4Addr>().unwrap_err() } => "invalid IPv4 address syntax: write A.B.C.D",
         FdbLimit {} => "fdb-limit cannot be this: write 16 to 1048576",
         Mtu {} => "mtu cannot be set to this: choose 68 to 65521",
         NoKind { kind: "bridge".into() } => "there is no type \"bridge\": choose of tap, veth",
         NoNamespace { name: "web".into() } => "web has no namespace: write namespace = \"ns1\"",
+        NoUplinkKind {} => "the uplink has no type: write type = \"packet\" or \"none\"",
+        NoUplink { kind: "x".into() } => "there is no uplink \"x\": choose of packet, none",
+        NoUplinkInterface {} => "the uplink has no interface: write interface = \"eth0\"",
+        NoUplinkAddress {} => "the uplink has no address: write ip = \"A/LEN\" or dhcp = true",
+        NoTarget {} => "this is published to nobody: write to = \"web\"",
+        NoContainer { name: "web".into() }
+            => "there is no container \"web\" in the file or attached: write its table, or another name",
         Twice { what: "ip", other: "web".into() } => "this ip is that of container web too: choose another",
         OneNamespace { other: "web".into() } => "this is the namespace of container web too: choose another",
         Fixed { key: "fdb-limit", is: "16".into() }

@@ -20,7 +20,15 @@ fn planned(text: &str, running: Option<&Running>, prune: bool) -> Result<Plan> {
 
 fn nothing_attached() -> Running {
     let network = Network::parse("10.88.0.0/20", None).unwrap();
-    Running { network, ageing: 300, fdb_limit: 65_536, group_forward: "off".into(), containers: Vec::new() }
+    Running {
+        network,
+        ageing: 300,
+        fdb_limit: 65_536,
+        group_forward: "off".into(),
+        uplink: None,
+        published: Vec::new(),
+        containers: Vec::new(),
+    }
 }
 
 /// What the commands of a plan would leave running.
@@ -42,6 +50,34 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
             Change::Detach { name, .. } => {
                 assert!(running.containers.iter().any(|container| container.name == *name), "{name} is not attached");
                 running.containers.retain(|container| container.name != *name);
+                // What is published to it goes with it.
+                running.published.iter_mut().for_each(|publish| publish.names.retain(|other| other != name));
+                running.published.retain(|publish| !publish.names.is_empty());
+            }
+            Change::Uplink { to: Uplink::None, .. } => running.uplink = None,
+            Change::Uplink { to: Uplink::Packet(packet), .. } => {
+                let mut order = packet.order(packet.mac.unwrap_or(UnicastMac::for_ipv4([198, 51, 100, 2])));
+                order.judge(&running.network).unwrap();
+                if order.dhcp {
+                    // As its server says.
+                    order.addresses.insert(0, "198.51.100.77/24".into());
+                    order.gateways.push("198.51.100.1".parse().unwrap());
+                }
+                running.uplink = Some(order);
+            }
+            Change::Unpublish { spec, .. } => {
+                let before = running.published.len();
+                running.published.retain(|publish| publish.spec != spec.to_string());
+                assert_eq!(running.published.len(), before - 1, "{spec} is not published");
+            }
+            Change::Publish(publish) => {
+                let spec: Spec = publish.spec.parse().unwrap();
+                for other in &running.published {
+                    assert_eq!(spec.overlap(&other.spec.parse().unwrap()), None, "{spec}");
+                }
+                let is_attached = |name: &String| running.containers.iter().any(|container| container.name == *name);
+                assert!(!publish.names.is_empty() && publish.names.iter().all(is_attached), "{publish:?}");
+                running.published.push(publish.clone());
             }
             Change::Set { name, to, .. } => {
                 let container = running.containers.iter_mut().find(|container| container.name == *name).unwrap();
@@ -101,7 +137,7 @@ trunk = "10,20"
 "#;
 
 /// Files of which each can follow each.
-const FILES: [&str; 9] = [
+const FILES: [&str; 13] = [
     "",
     THREE,
     "[container.a]\nnamespace = \"n1\"",
@@ -111,7 +147,27 @@ const FILES: [&str; 9] = [
     "[container.a]\nnamespace = \"n1\"\ntrunk = \"10,20\"\nnative = 5\nmtu = 9000\n[network]\nageing = 90\ngroup-forward = \"0\"",
     "[container.d]\nnamespace = \"n3\"\nip = \"10.88.0.3\"\nisolated = true\nlearn = false\n[container.b]\nnamespace = \"n1\"\nip = \"10.88.0.4\"",
     "[container.a]\nnamespace = \"n1\"\ntrunk = \"7\"\nguard = true\nifname = \"net0\"\ntpid = \"802.1ad\"\nfdb-limit = 9",
+    OUTSIDE,
+    "[uplink]\ntype = \"none\"\n[container.a]\nnamespace = \"n1\"\n[publish]\n\"8080-8081:80-81\" = [\"a\"]",
+    "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\ndhcp = true\nip = \"2001:db8::2/64\"\ngateway = \"fe80::1\"",
+    "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\nip = \"198.51.100.3/24\"\nmac = \"02:00:00:00:00:07\"\n\
+     [container.b]\nnamespace = \"n1\"\n[publish]\n\"192.0.2.1:8080:80\" = \"b\"\n\"192.0.2.2:8080:80\" = { to = \"b\", from = \"10.0.0.0/8\" }",
 ];
+
+const OUTSIDE: &str = r#"
+[uplink]
+type = "packet"
+interface = "eth0"
+ip = ["198.51.100.2/24", "2001:db8::2/64"]
+gateway = "198.51.100.1"
+[publish]
+"8080:80" = "a"
+"53:53/udp" = { to = ["b", "a"], from = ["192.0.2.0/24", "2001:db8::/32"] }
+[container.a]
+namespace = "n1"
+[container.b]
+namespace = "n2"
+"#;
 
 #[test]
 fn a_plan_carried_out_leaves_nothing_to_change() {
@@ -186,6 +242,43 @@ fn the_diff_has_a_line_for_each_change() {
 }
 
 #[test]
+fn the_uplink_and_published_ports_have_a_line_for_each_change() {
+    let plan = planned(OUTSIDE, None, false).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "+ switch: start\n+ a: namespace n1\n+ b: namespace n2\n\
+         ~ uplink: none -> packet eth0, ip 198.51.100.2/24, ip 2001:db8::2/64, gateway 198.51.100.1\n\
+         + publish 53:53/udp: to a, b, from 192.0.2.0/24, from 2001:db8::/32\n+ publish 8080:80/tcp: to a\n"
+    );
+    let running = carried_out(&plan, None);
+    let show = |text: &str, prune| planned(text, Some(&running), prune).unwrap().to_string();
+    assert_eq!(show(OUTSIDE, true), "nothing to change\n");
+    let other_order = OUTSIDE.replace("[\"b\", \"a\"]", "[\"a\", \"b\"]").replace("8080:80", "8080:80/tcp");
+    assert_eq!(show(&other_order, true), "nothing to change\n");
+    let without = OUTSIDE.replace("\"8080:80\" = \"a\"\n", "");
+    assert_eq!(show(&without, false), "nothing to change\n", "it stays");
+    assert_eq!(show(&without, true), "- publish 8080:80/tcp: not in the file\n");
+    assert_eq!(
+        show(&OUTSIDE.replace("\"8080:80\" = \"a\"", "\"8080:81\" = \"b\""), false),
+        "- publish 8080:80/tcp: other in the file\n+ publish 8080:81/tcp: to b\n"
+    );
+    assert_eq!(show("[uplink]\ntype = \"none\"", false).lines().last().unwrap().split(" -> ").last(), Some("none"));
+    let moved = show(&OUTSIDE.replace("gateway = \"198.51.100.1\"", "gateway = \"198.51.100.9\""), false);
+    assert!(moved.starts_with("~ uplink: packet eth0, ip") && moved.ends_with("2001:db8::2/64, gateway 198.51.100.9\n"), "{moved}");
+    // Whose container is attached again is published again, in the file or not.
+    let again = "[container.a]\nnamespace = \"n1\"\nmtu = 9000";
+    let plan = planned(again, Some(&running), false).unwrap();
+    let shown = plan.to_string();
+    assert!(
+        shown.starts_with("- publish 53:53/udp: until all is attached\n- publish 8080:80/tcp: until all is attached\n- a: "),
+        "{shown}"
+    );
+    let mut left = carried_out(&plan, Some(&running)).published;
+    left.sort_by(|one, other| one.spec.cmp(&other.spec));
+    assert_eq!(left, running.published);
+}
+
+#[test]
 fn what_has_no_namespace_is_let_be() {
     let running = carried_out(&planned(THREE, None, false).unwrap(), None);
     let config = config(&THREE.replace("vlan = 10\n", "vlan = 20\n"));
@@ -217,6 +310,24 @@ fn what_cannot_be_is_an_error_at_its_place() {
             "[container.x]\nnamespace = \"n9\"\n[container.y]\nnamespace = \"/n9\"",
             "5:13: ",
             "this is the namespace of container x too",
+        ),
+    ] {
+        let error = planned(text, Some(&running), false).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("net.toml:{start}")) && error.contains(part), "{text}\n{error}");
+    }
+    let running = carried_out(&planned(OUTSIDE, None, false).unwrap(), None);
+    for (text, start, part) in [
+        ("[publish]\n\"9090:80\" = \"c\"", "3:13: ", "there is no container \"c\" in the file or attached: "),
+        ("[publish]\n\"8079-8080:80-81\" = \"a\"", "3:1: ", "port 8080 is published to a already"),
+        (
+            "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\nip = \"10.88.0.9/24\"",
+            "5:6: ",
+            "10.88.0.9 is in the containers' network default (10.88.0.0/20): ",
+        ),
+        (
+            "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\nip = \"198.51.100.2/24\"\ngateway = \"203.0.113.1\"",
+            "6:11: ",
+            "gateway 203.0.113.1 is on no link of --ip: ",
         ),
     ] {
         let error = planned(text, Some(&running), false).unwrap_err().to_string();
