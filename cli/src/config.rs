@@ -19,7 +19,8 @@
 //! has at most [`FILE_OCTETS`].
 pub mod outside;
 
-use crate::api::types::{Container, Kind, UplinkOrder};
+use crate::api::outside::Uplink;
+use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network};
 use crate::errors::{self, ConfigProblem, DaemonProblem};
 use crate::settings;
@@ -415,7 +416,7 @@ pub struct Running {
     pub ageing: u64,
     pub fdb_limit: u32,
     pub group_forward: String,
-    pub uplink: Option<UplinkOrder>,
+    pub uplink: Option<Uplink>,
     pub published: Vec<Publish>,
     pub containers: Vec<Container>,
 }

@@ -63,6 +63,9 @@ pub struct State {
     pub containers: Vec<Container>,
     #[serde(default)]
     pub uplink: Option<UplinkOrder>,
+    /// The host's sockets, in place of it.
+    #[serde(default)]
+    pub sockets: bool,
     #[serde(default)]
     pub published: Vec<Publish>,
 }
@@ -88,8 +91,13 @@ enum Misread {
 }
 
 impl State {
-    pub const fn new(network: Network, containers: Vec<Container>, uplink: Option<UplinkOrder>, published: Vec<Publish>) -> Self {
-        Self { version: VERSION, network, containers, uplink, published }
+    pub fn new(
+        network: Network,
+        containers: Vec<Container>,
+        (uplink, sockets): (Option<UplinkOrder>, bool),
+        published: Vec<Publish>,
+    ) -> Self {
+        Self { version: VERSION, network, containers, uplink, sockets, published }
     }
 
     fn parse(octets: &[u8]) -> Result<Self> {
@@ -201,7 +209,7 @@ mod tests {
             gateways: vec!["198.51.100.1".parse().unwrap()],
         };
         let published = Publish { spec: "8080:80/tcp".into(), names: vec!["web".into()], from: vec!["198.51.100.0/24".into()] };
-        State::new(network, vec![web], Some(uplink), vec![published])
+        State::new(network, vec![web], (Some(uplink), false), vec![published])
     }
 
     #[test]

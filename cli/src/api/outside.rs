@@ -3,9 +3,29 @@ use super::types::UplinkOrder;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// The uplink.
+/// The uplink, where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Uplink {
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Uplink {
+    /// The host's sockets.
+    Socket,
+    /// An interface with addresses of ours.
+    Packet(PacketUplink),
+}
+
+impl Uplink {
+    /// What was asked for, of a packet uplink.
+    pub fn packet(self) -> Option<UplinkOrder> {
+        match self {
+            Self::Socket => None,
+            Self::Packet(PacketUplink { order, .. }) => Some(order),
+        }
+    }
+}
+
+/// A packet uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketUplink {
     #[serde(flatten)]
     pub order: UplinkOrder,
     /// Routers that do not answer.

@@ -41,6 +41,7 @@ impl Power {
                 | Verb::Uplink
                 | Verb::UplinkPacket(_)
                 | Verb::UplinkSocket
+                | Verb::Stage
                 | Verb::UplinkNone
                 | Verb::Publish { .. }
                 | Verb::Unpublish { .. }

@@ -18,7 +18,7 @@ pub const VERSION: u32 = 2;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
-pub const REQUEST_FDS: usize = 2;
+pub const REQUEST_FDS: usize = 250;
 /// Rows of a page at the most: a row is below 3 KB and a path of 4 KB twice, an answer below 2 MiB.
 pub const PAGE_ROWS: usize = 128;
 
@@ -84,6 +84,8 @@ pub enum Verb {
     /// With the packet socket's fd.
     UplinkPacket(UplinkOrder),
     UplinkSocket,
+    /// Bound sockets, for what this connection publishes next.
+    Stage,
     UplinkNone,
     Publish {
         /// As `publish` takes it.

@@ -1,6 +1,6 @@
 //! `apply`: makes what runs as a file has it. Each change takes the road of the command that makes it by hand; containers are attached by
 //! processes of their own, for entering a namespace is for good. And `show --config`, which writes such a file.
-use super::{show, up, uplink};
+use super::{publish, show, up, uplink};
 use crate::api::client::Client;
 use crate::api::types::{Published, Verb};
 use crate::args::{Apply, Up};
@@ -134,11 +134,11 @@ fn make(change: &Change) -> Result<()> {
         Change::Set { name, to, .. } => set(name, to),
         Change::Attach(wanted) => attach_in_child(wanted).map(drop),
         Change::Uplink { to: Uplink::None, .. } => Client::connect()?.ask(Verb::UplinkNone, &[]),
+        Change::Uplink { to: Uplink::Socket, .. } => uplink::set_socket(),
         Change::Uplink { to: Uplink::Packet(packet), .. } => uplink::plug(uplink::order(packet)).map(drop),
         Change::Unpublish { spec, .. } => Client::connect()?.ask(Verb::Unpublish { port: spec.port(), name: None }, &[]),
         Change::Publish(Publish { spec, names, from }) => {
-            let verb = Verb::Publish { spec: spec.clone(), names: names.clone(), from: from.clone() };
-            Client::connect()?.ask(verb, &[])
+            publish::publish(&mut Client::connect()?, spec.parse()?, names.clone(), from.clone())
         }
     }
 }

@@ -3,7 +3,7 @@
 //! `--host` plugs in the namespace that this command and the daemon run in: an interface with an address, and nothing else of the host
 //! is changed. The way to its network is all that it gets, so the network must not be one that the host has a route to.
 use super::engine::Engine;
-use super::{show, up};
+use super::{bind, show, up};
 use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
@@ -70,7 +70,10 @@ pub fn run(args: &Attach) -> Result<()> {
 /// Plugs a namespace in. This process is in it afterwards.
 pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attached> {
     let ifname = IfName::parse(&wanted.ifname).map_err(|error| NameProblem::Ifname { ifname: wanted.ifname.clone(), error })?;
+    let specs = wanted.publish.iter().map(|spec| spec.parse()).collect::<Result<Vec<_>, _>>()?;
     let (mut client, lease) = ask_for_lease(wanted)?;
+    // Here, before this process is in the container.
+    bind::stage_where_wanted(&mut client, &specs)?;
     if wanted.reach == Reach::Host {
         refuse_overlap(&lease)?;
     }

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 pub mod apply;
 pub mod attach;
+pub mod bind;
 pub mod demo;
 pub mod detach;
 pub mod doctor;

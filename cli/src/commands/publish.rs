@@ -1,6 +1,8 @@
 //! `publish`, `unpublish`, `published`: ports of ours that lead into containers.
+use super::bind;
 use crate::api::client::Client;
-use crate::api::types::{Published, UplinkOrder, Verb};
+use crate::api::outside::Uplink;
+use crate::api::types::{Published, Verb};
 use crate::print;
 use crate::publish::Spec;
 use anyhow::Result;
@@ -10,12 +12,18 @@ pub fn run(spec: &str, names: &str, from: &[String]) -> Result<()> {
     let spec: Spec = spec.parse()?;
     let names = names.split(',').map(ToOwned::to_owned).collect();
     let mut client = Client::connect()?;
-    client.ask::<()>(Verb::Publish { spec: spec.to_string(), names, from: from.to_vec() }, &[])?;
-    let uplink: Option<UplinkOrder> = client.ask(Verb::Uplink, &[])?;
+    let uplink: Option<Uplink> = client.ask(Verb::Uplink, &[])?;
+    publish(&mut client, spec, names, from.to_vec())?;
     if uplink.is_none() {
-        print::note("there is no uplink yet, nobody comes in before \"vswitch uplink set packet IFACE --ip A/LEN --gateway A\"");
+        print::note("there is no uplink yet, nobody comes in before \"vswitch uplink set socket\"");
     }
     Ok(())
+}
+
+/// Publishes, with sockets where they are the uplink.
+pub fn publish(client: &mut Client, spec: Spec, names: Vec<String>, from: Vec<String>) -> Result<()> {
+    bind::stage_where_wanted(client, &[spec])?;
+    client.ask(Verb::Publish { spec: spec.to_string(), names, from }, &[])
 }
 
 pub fn end(port: String, name: Option<String>) -> Result<()> {

@@ -1,9 +1,10 @@
 //! `restore`: after a daemon was killed, starts one like it and attaches again what still exists: see [`crate::state`].
 //!
 //! A name or a path counts as there when it names a namespace; a PID only when it is the same process.
-use super::{apply, show, uplink};
+use super::{apply, publish, show, uplink};
 use crate::api::client::Client;
-use crate::api::types::{Published, UplinkOrder, Verb};
+use crate::api::outside::Uplink;
+use crate::api::types::{Published, Verb};
 use crate::errors::{self, DaemonProblem};
 use crate::print;
 use crate::rundir::RunDir;
@@ -40,20 +41,25 @@ pub fn restore(state: &State) -> Result<()> {
 /// Sets the uplink again, and publishes what was published, as far as there is neither.
 pub fn outside_again(state: &State) -> Result<()> {
     let mut client = Client::connect()?;
-    let has_uplink = client.ask::<Option<UplinkOrder>>(Verb::Uplink, &[])?.is_some();
+    let uplink: Option<Uplink> = client.ask(Verb::Uplink, &[])?;
     let told = |what: &str, result: Result<()>| {
         if let Err(error) = result {
             print::note(&format!("vswitch restore: {what}: {}", errors::line(&error)));
         }
     };
-    if let Some(order) = state.uplink.clone().filter(|_| !has_uplink) {
-        told(&format!("uplink {}", order.iface), uplink::plug(order).map(drop));
+    match (&state.uplink, state.sockets) {
+        (Some(_), _) if matches!(uplink, Some(Uplink::Packet(_))) => {}
+        (Some(order), _) => told(&format!("uplink {}", order.iface), uplink::plug(order.clone()).map(drop)),
+        (None, true) if uplink.is_none() => told("uplink socket", uplink::set_socket()),
+        (None, false) if uplink == Some(Uplink::Socket) => told("uplink none", client.ask(Verb::UplinkNone, &[])),
+        (None, _) => {}
     }
     let published: Vec<Published> = client.ask(Verb::Published, &[])?;
     for Publish { spec, names, from } in &state.published {
         if !published.iter().any(|there| there.spec == *spec) {
-            let verb = Verb::Publish { spec: spec.clone(), names: names.clone(), from: from.clone() };
-            told(&format!("publish {spec}"), client.ask(verb, &[]));
+            let parsed = spec.parse().map_err(anyhow::Error::from);
+            let again = parsed.and_then(|spec| publish::publish(&mut client, spec, names.clone(), from.clone()));
+            told(&format!("publish {spec}"), again);
         }
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! `uplink`: how containers reach the world; listed or set.
+use super::bind;
 use crate::api::client::Client;
 use crate::api::outside;
-use crate::api::types::{UplinkOrder, Verb};
+use crate::api::types::{Published, UplinkOrder, Verb};
 use crate::args::{Uplink, UplinkSet};
 use crate::config::outside::Packet;
 use crate::errors::PublishProblem;
 use crate::print;
-use crate::publish::parse_net;
+use crate::publish::{Spec, parse_net};
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::SockaddrStorage;
 use serde::Serialize;
@@ -32,7 +33,7 @@ pub fn run(action: Option<Uplink>, json: bool) -> Result<()> {
     match action {
         None => show(json),
         Some(Uplink::Set { kind: UplinkSet::None }) => Client::connect()?.ask(Verb::UplinkNone, &[]),
-        Some(Uplink::Set { kind: UplinkSet::Socket }) => Client::connect()?.ask(Verb::UplinkSocket, &[]),
+        Some(Uplink::Set { kind: UplinkSet::Socket }) => set_socket(),
         Some(Uplink::Set { kind: UplinkSet::Packet(args) }) => set(&args),
     }
 }
@@ -53,7 +54,9 @@ fn show(json: bool) -> Result<()> {
         return print::json(&view);
     }
     let Some(View { uplink, warnings }) = view else { return print::out("none\n") };
-    let UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp } = uplink.order;
+    let Some(UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp }) = uplink.packet() else {
+        return print::out("socket\n");
+    };
     let from = if dhcp { "by DHCP " } else { "" };
     let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };
     let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
@@ -87,10 +90,15 @@ impl Link {
 
 /// What of the uplink needs to be looked at, each with its remedy.
 pub fn warnings(uplink: &outside::Uplink) -> Vec<String> {
-    problems(uplink, Link::of(&uplink.order.iface)).iter().map(ToString::to_string).collect()
+    match uplink {
+        outside::Uplink::Socket => Vec::new(),
+        outside::Uplink::Packet(uplink) => {
+            problems(uplink, Link::of(&uplink.order.iface)).iter().map(ToString::to_string).collect()
+        }
+    }
 }
 
-fn problems(uplink: &outside::Uplink, link: Link) -> Vec<PublishProblem> {
+fn problems(uplink: &outside::PacketUplink, link: Link) -> Vec<PublishProblem> {
     let UplinkOrder { iface, mac, .. } = &uplink.order;
     let iface = || iface.clone();
     let silent = uplink.silent.iter();
@@ -135,11 +143,26 @@ fn set(args: &crate::args::PacketUplink) -> Result<()> {
             break;
         }
         std::thread::sleep(LOOK);
-        order = Client::connect()?.ask::<Option<UplinkOrder>>(Verb::Uplink, &[])?.unwrap_or(order);
+        order = Client::connect()?
+            .ask::<Option<outside::Uplink>>(Verb::Uplink, &[])?
+            .and_then(outside::Uplink::packet)
+            .unwrap_or(order);
     }
     print::out(&format!("uplink {}, mac {}, mtu {}\n", order.describe(), order.mac, order.mtu))?;
     print::note("the host's firewall does not see this uplink: only published ports and replies come in");
     Ok(())
+}
+
+/// Makes the host's sockets the uplink; what is published is bound first.
+pub fn set_socket() -> Result<()> {
+    let mut client = Client::connect()?;
+    let published: Vec<Published> = client.ask(Verb::Published, &[])?;
+    let specs = published.iter().map(|row| row.spec.parse()).collect::<Result<Vec<Spec>, _>>()?;
+    let has_sockets = client.ask::<Option<outside::Uplink>>(Verb::Uplink, &[])? == Some(outside::Uplink::Socket);
+    if !has_sockets {
+        bind::stage(&mut client, &specs)?;
+    }
+    client.ask(Verb::UplinkSocket, &[])
 }
 
 /// As the daemon takes it, with a hardware address where none was given.

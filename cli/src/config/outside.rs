@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [uplink]                                 # what is left out is as "uplink set" without a flag has it; without the table it stays
-//! type = "packet"                          # or "none"
+//! type = "packet"                          # or "socket", or "none"
 //! interface = "eth0"
 //! ip = "198.51.100.2/24"                   # or a list; and dhcp = true, gateway, mac
 //!
@@ -11,6 +11,7 @@
 //! "53:53/udp" = { to = "dns", from = ["192.0.2.0/24"] }
 //! ```
 use super::*;
+use crate::api::outside;
 use crate::api::types::UplinkOrder;
 use crate::errors::PublishProblem;
 use crate::publish::{self, Spec, parse_net};
@@ -23,6 +24,7 @@ const UPLINK_KEYS: &str = "type, interface, ip, dhcp, gateway, mac";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uplink {
     None,
+    Socket,
     Packet(Packet),
 }
 
@@ -96,7 +98,11 @@ impl Packet {
 
 impl Display for Uplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Packet(packet) = self else { return f.write_str("none") };
+        let packet = match self {
+            Self::None => return f.write_str("none"),
+            Self::Socket => return f.write_str("socket"),
+            Self::Packet(packet) => packet,
+        };
         write!(f, "packet {}", packet.iface)?;
         packet.addresses.iter().try_for_each(|address| write!(f, ", ip {address}"))?;
         if packet.dhcp {
@@ -135,7 +141,7 @@ impl Source<'_> {
         let (mut ip, mut gateway) = (self.place(kind), self.place(kind));
         let is_packet = match self.string(kind)? {
             "packet" => true,
-            "none" => false,
+            "none" | "socket" => false,
             other => return Err(self.error(self.place(kind), ConfigProblem::NoUplink { kind: other.into() })),
         };
         let mut packet = Packet { iface: String::new(), addresses: Vec::new(), dhcp: false, gateways: Vec::new(), mac: None };
@@ -168,7 +174,12 @@ impl Source<'_> {
         if is_packet && packet.addresses.is_empty() && !packet.dhcp {
             return Err(self.error(here, ConfigProblem::NoUplinkAddress));
         }
-        Ok(UplinkEntry { wanted: if is_packet { Uplink::Packet(packet) } else { Uplink::None }, ip, gateway })
+        let wanted = match self.string(kind)? {
+            "socket" => Uplink::Socket,
+            _ if is_packet => Uplink::Packet(packet),
+            _ => Uplink::None,
+        };
+        Ok(UplinkEntry { wanted, ip, gateway })
     }
 
     pub(super) fn publish(&self, table: &DeTable<'_>) -> Result<Vec<PublishEntry>> {
@@ -223,9 +234,12 @@ fn list(texts: &[String]) -> String {
 }
 
 /// The tables that [`Source::uplink`] and [`Source::publish`] read; none where there is nothing.
-pub(super) fn write(uplink: Option<&UplinkOrder>, published: &[Publish]) -> Result<String> {
+pub(super) fn write(uplink: Option<&outside::Uplink>, published: &[Publish]) -> Result<String> {
     let mut text = String::new();
-    if let Some(order) = uplink {
+    if uplink == Some(&outside::Uplink::Socket) {
+        text += "\n[uplink]\ntype = \"socket\"\n";
+    }
+    if let Some(order) = uplink.cloned().and_then(outside::Uplink::packet).as_ref() {
         let packet = Packet::of(order)?;
         text += &format!("\n[uplink]\ntype = \"packet\"\ninterface = {}\n", quoted(&packet.iface));
         if !packet.addresses.is_empty() {

@@ -227,6 +227,10 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let mut channel = beginning.channel.take();
     let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
     let gap = channel.as_mut().map(|channel| daemon.take_over(channel)).transpose()?;
+    if channel.is_none() {
+        // What needs no privilege and no choice is there from the start.
+        daemon.begin_sockets()?;
+    }
     if let Some(channel) = channel {
         channel.end();
     }
@@ -397,6 +401,7 @@ impl Daemon {
             self.answer(id, Err(VerbProblem::SlowKernel.into()));
         }
         for id in self.server.sweep(now) {
+            self.outside.staged.remove(&id);
             match self.sessions.remove(&id) {
                 Some(Session::Attaching { name, .. }) => drop(self.forget(&name, "its attach was given up")),
                 Some(Session::Mirroring { port, .. }) => drop(self.worker.end_mirror(port)),

@@ -8,16 +8,18 @@ mod views;
 use super::Daemon;
 use super::network::Network;
 use super::verbs::{done, value};
+use crate::api::server::ConnectionId;
 use crate::api::types::{Reach, UplinkOrder};
 use crate::errors::PublishProblem;
 use crate::publish::{Protocol, Spec, judge, parse_net, parse_port};
 use anyhow::{Result, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use vswitch_io::link::IfName;
 use vswitch_io::port::Port;
+use vswitch_io::sys::socket::local_of;
 use vswitch_nat::flow::Address;
 use vswitch_nat::forward::{Backend, ForwardError, Rule, RuleId};
 use vswitch_nat::gateway::route::DhcpNews;
@@ -25,6 +27,9 @@ use vswitch_nat::nat::NatConfig;
 use vswitch_nat::station::{Limits, Station};
 use vswitch_nat::wan::WanConfig;
 use vswitch_switch::UnicastMac;
+
+/// Sockets that may be passed and not published yet.
+const STAGED: usize = 65_536;
 
 /// A publication's rules, one of each family at the most.
 type Rules = (Option<Rule<Ipv4Addr>>, Option<Rule<Ipv6Addr>>);
@@ -46,6 +51,8 @@ pub struct Outside {
     pub sockets: bool,
     pub published: BTreeMap<u32, Publication>,
     pub last_rule: u32,
+    /// Bound sockets that connections passed and have not published yet.
+    pub staged: HashMap<ConnectionId, Vec<OwnedFd>>,
     /// The uplink's interface is down.
     is_down: bool,
     /// Routers that do not answer.
@@ -187,12 +194,44 @@ impl Daemon {
     }
 
     /// Makes the host's sockets the uplink.
-    pub(super) fn set_sockets(&mut self) -> Result<Value> {
+    pub(super) fn set_sockets(&mut self, id: ConnectionId) -> Result<Value> {
+        if self.outside.sockets {
+            return done();
+        }
+        let staged = self.outside.staged.remove(&id).unwrap_or_default();
+        // Judged before anything is changed.
+        let published: Vec<(u32, Spec)> = self.outside.published.iter().map(|(id, publication)| (*id, publication.spec)).collect();
+        let mut sockets = staged;
+        let mut bound = Vec::new();
+        for (rule, spec) in published {
+            bound.push((rule, take_sockets(&mut sockets, &spec)?));
+        }
         self.clear_uplink()?;
+        self.begin_sockets()?;
+        for (rule, fds) in bound {
+            self.worker.publish_sockets(rule, fds)??;
+            self.enforce(rule)?;
+        }
+        done()
+    }
+
+    /// Makes the host's sockets the uplink, nothing published yet.
+    pub(super) fn begin_sockets(&mut self) -> Result<()> {
         self.worker.set_sockets(true)??;
         self.outside.sockets = true;
         tracing::info!("uplink socket");
         self.saver.mark();
+        Ok(())
+    }
+
+    /// Keeps bound sockets for what a connection publishes next.
+    pub(super) fn stage(&mut self, id: ConnectionId, fds: Vec<OwnedFd>) -> Result<Value> {
+        let all: usize = self.outside.staged.values().map(Vec::len).sum();
+        if all + fds.len() > STAGED {
+            self.outside.staged.remove(&id);
+            bail!(PublishProblem::Staged);
+        }
+        self.outside.staged.entry(id).or_default().extend(fds);
         done()
     }
 
@@ -237,6 +276,9 @@ impl Daemon {
     fn try_rules(&self, id: u32, publication: &Publication) -> Result<()> {
         let (v4, v6) = self.rules(id, publication)?;
         let set = self.worker.gateway(move |gateway, _| {
+            if let Some((exchange, ..)) = gateway.exchange_mut() {
+                return exchange.publish(v4, v6);
+            }
             let Some((uplink, _)) = gateway.uplink_mut() else { return Ok(()) };
             if let Some(rule) = v4 {
                 uplink.nat.publish(rule)?;
@@ -275,7 +317,7 @@ impl Daemon {
         Some(PublishProblem::Taken { spec: spec.to_string(), port, by })
     }
 
-    pub(super) fn publish(&mut self, spec: &str, names: Vec<String>, from: Vec<String>) -> Result<Value> {
+    pub(super) fn publish(&mut self, connection: ConnectionId, spec: &str, names: Vec<String>, from: Vec<String>) -> Result<Value> {
         let spec: Spec = spec.parse()?;
         judge(&spec, &names)?;
         for name in &names {
@@ -288,7 +330,20 @@ impl Daemon {
         }
         let publication = Publication { spec, names, from };
         let id = self.outside.last_rule.wrapping_add(1).max(1);
+        let sockets = if self.outside.sockets {
+            let mut staged = self.outside.staged.remove(&connection).unwrap_or_default();
+            let sockets = take_sockets(&mut staged, &spec)?;
+            if !staged.is_empty() {
+                self.outside.staged.insert(connection, staged);
+            }
+            sockets
+        } else {
+            Vec::new()
+        };
         self.try_rules(id, &publication)?;
+        if self.outside.sockets {
+            self.worker.publish_sockets(id, sockets)??;
+        }
         self.outside.last_rule = id;
         self.outside.published.insert(id, publication);
         self.saver.mark();
@@ -339,7 +394,11 @@ impl Daemon {
 
     fn end_publication(&mut self, id: u32) -> Result<()> {
         self.outside.published.remove(&id);
+        self.worker.unpublish_sockets(id)?;
         self.worker.gateway(move |gateway, _| {
+            if let Some((exchange, ..)) = gateway.exchange_mut() {
+                exchange.unpublish(RuleId(id));
+            }
             if let Some((uplink, _)) = gateway.uplink_mut() {
                 uplink.nat.unpublish::<Ipv4Addr>(RuleId(id));
                 uplink.nat.unpublish::<Ipv6Addr>(RuleId(id));
@@ -355,6 +414,24 @@ impl Daemon {
                 tracing::error!("{error:#}");
             }
         }
+    }
+}
+
+/// The sockets of a range out of those that were passed: one for each port at the least.
+fn take_sockets(staged: &mut Vec<OwnedFd>, spec: &Spec) -> Result<Vec<OwnedFd>> {
+    let mut ports = BTreeSet::new();
+    let mut taken = Vec::new();
+    for fd in std::mem::take(staged) {
+        let is_ours = local_of(fd.as_fd()).is_some_and(|(local, is_tcp)| {
+            let address = spec.address.is_none_or(|address| address == local.ip());
+            let ours = address && is_tcp == (spec.protocol == Protocol::Tcp) && (spec.first..=spec.last).contains(&local.port());
+            ours && ports.insert(local.port())
+        });
+        if is_ours { taken.push(fd) } else { staged.push(fd) }
+    }
+    match (spec.first..=spec.last).find(|port| !ports.contains(port)) {
+        Some(port) => bail!(PublishProblem::NoSocket { spec: spec.to_string(), port }),
+        None => Ok(taken),
     }
 }
 

@@ -51,7 +51,7 @@ impl Saver {
             let state = State::new(
                 self.network.clone(),
                 containers,
-                outside.uplink.clone(),
+                (outside.uplink.clone(), outside.sockets),
                 outside.published.values().map(publish).collect(),
             );
             match state.write(&self.dir) {

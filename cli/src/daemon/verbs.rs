@@ -59,9 +59,10 @@ impl Daemon {
             Verb::Inspect { name } => self.inspect(&name),
             Verb::Uplink => self.uplink(),
             Verb::UplinkPacket(order) => self.set_uplink(order, fds),
-            Verb::UplinkSocket => self.set_sockets(),
+            Verb::UplinkSocket => self.set_sockets(id),
+            Verb::Stage => self.stage(id, fds),
             Verb::UplinkNone => self.clear_uplink(),
-            Verb::Publish { spec, names, from } => self.publish(&spec, names, from),
+            Verb::Publish { spec, names, from } => self.publish(id, &spec, names, from),
             Verb::Unpublish { port, name } => self.unpublish(&port, name.as_deref()),
             Verb::Published => self.published(),
             Verb::Flows { cursor } => self.flows(cursor),
@@ -156,7 +157,7 @@ impl Daemon {
         };
         // One that is refused ends the attach, and with it those before.
         for spec in publish {
-            self.publish(&spec, vec![name.clone()], Vec::new())?;
+            self.publish(id, &spec, vec![name.clone()], Vec::new())?;
         }
         let container = self.registry.get_mut(&name).filter(|container| container.port.is_some());
         let container = container.context(VerbProblem::NotPlugged)?;

@@ -40,6 +40,26 @@ pub enum PublishProblem {
     #[error("{port}/{protocol} is not published to \"{name}\": \"vswitch published\" lists what is")]
     NotTo { port: u16, protocol: String, name: String },
 
+    #[error("{place} is held by {name} (pid {pid}), nothing was published: choose another host port")]
+    HeldBy { place: String, name: String, pid: u32 },
+    #[error("{place} is held by another program, nothing was published: choose another host port")]
+    Held { place: String },
+    #[error(
+        "{place}: ports below 1024 are root's, nothing was published: choose another, or \
+         \"sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}\""
+    )]
+    Privileged { place: String, port: u16 },
+    #[error("{place}: {address} is no address of this host, nothing was published: \"ip address\" lists them")]
+    NoSuchAddress { place: String, address: String },
+    #[error("{place}: no more files may be open, nothing was published: raise \"ulimit -n\", or publish fewer ports")]
+    TooManySockets { place: String },
+    #[error("{place} cannot be bound ({error}), nothing was published: see what is there with \"ss -ltnup\"")]
+    NotBound { place: String, error: std::io::Error },
+    #[error("{spec}: no socket for port {port} came with it: publish it with this version of vswitch")]
+    NoSocket { spec: String, port: u16 },
+    #[error("too many sockets were passed and not published: publish fewer ports at once")]
+    Staged,
+
     // The uplink.
     #[error("--ip {text} is no address: write A/LEN, as 192.0.2.10/24")]
     UplinkAddress { text: String },

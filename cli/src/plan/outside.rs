@@ -4,6 +4,7 @@
 //! container is detached, is taken back before anything is detached, and published when all is attached. What is not in the file stays,
 //! unless `prune`; its containers may be attached again meanwhile, so it may have to be published again too.
 use super::*;
+use crate::api::outside;
 use crate::config::outside::{Packet, PublishEntry, Uplink, UplinkEntry, plain_net};
 use crate::errors::PublishProblem;
 use crate::publish::Spec;
@@ -24,13 +25,13 @@ pub(super) struct Containers<'a> {
 
 pub(super) fn uplink(entry: &UplinkEntry, config: &Config, running: Option<&Running>) -> Result<Option<Change>> {
     let is = match running.and_then(|running| running.uplink.as_ref()) {
-        Some(order) => Uplink::Packet(Packet::of(order)?),
+        Some(outside::Uplink::Packet(packet)) => Uplink::Packet(Packet::of(&packet.order)?),
+        Some(outside::Uplink::Socket) => Uplink::Socket,
         None => Uplink::None,
     };
     let stays = match (&entry.wanted, &is) {
-        (Uplink::None, Uplink::None) => true,
         (Uplink::Packet(wanted), Uplink::Packet(is)) => wanted.is(is),
-        (Uplink::None, Uplink::Packet(_)) | (Uplink::Packet(_), Uplink::None) => false,
+        (wanted @ (Uplink::None | Uplink::Socket | Uplink::Packet(_)), is) => wanted == is,
     };
     if let (Uplink::Packet(packet), Some(running)) = (&entry.wanted, running) {
         judge(packet, entry, &running.network, config)?;

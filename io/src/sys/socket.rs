@@ -26,6 +26,20 @@ pub fn connect_stream(to: SocketAddr) -> io::Result<(Socket, bool)> {
     Ok((socket, peeks))
 }
 
+/// An address in its own family: a socket of both families spells IPv4 as IPv6 (RFC 4291 2.5.5.2).
+#[must_use]
+pub fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// An address as a socket of a family spells it.
+fn spelt(address: IpAddr, is_v6: bool) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if is_v6 => IpAddr::V6(address.to_ipv6_mapped()),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
 /// Accepts a connection that waits: its socket, which never blocks, and its client.
 ///
 /// # Errors
@@ -33,7 +47,7 @@ pub fn connect_stream(to: SocketAddr) -> io::Result<(Socket, bool)> {
 pub fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
     let (socket, client) = listener.accept()?;
     socket.set_nonblocking(true)?;
-    Ok((socket, client.as_socket().ok_or(io::ErrorKind::InvalidData)?))
+    Ok((socket, plain(client.as_socket().ok_or(io::ErrorKind::InvalidData)?)))
 }
 
 /// Makes a connected or connecting socket as flows want it; says whether SO_PEEK_OFF works on it.
@@ -253,12 +267,14 @@ fn of_storage(address: Option<SockaddrStorage>) -> Option<SocketAddr> {
 /// # Errors
 /// EMSGSIZE: too long for the way; ECONNREFUSED and others: what was said of an earlier one; EINVAL: segments longer than the MTU.
 pub fn send_datagram(
-    socket: &Socket,
+    (socket, is_v6): (&Socket, bool),
     to: SocketAddr,
     payload: &[u8],
     segment: Option<u16>,
     from: Option<IpAddr>,
 ) -> io::Result<()> {
+    let to = SocketAddr::new(spelt(to.ip(), is_v6), to.port());
+    let from = from.map(|from| spelt(from, is_v6));
     let (mut v4, mut v6);
     let mut control = Vec::new();
     if let Some(segment) = &segment {
@@ -304,7 +320,7 @@ pub fn receive_datagram(socket: &Socket, into: &mut [u8], control: &mut [u8]) ->
         }
     }
     let from = of_storage(message.address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Datagram { len: message.bytes, from, segment, to })
+    Ok(Datagram { len: message.bytes, from: plain(from), segment, to: to.map(|to| to.to_canonical()) })
 }
 
 /// Takes what was said of a datagram that was sent, and as much of it as came back.
@@ -343,4 +359,71 @@ pub fn receive_error(socket: &Socket, into: &mut [u8], control: &mut [u8]) -> io
         icmp: is_icmp.then_some((error.ee_type, error.ee_code)),
         info: error.ee_info,
     })
+}
+
+/// A bound socket: a listening stream, or datagrams.
+#[derive(Debug)]
+pub struct Bound(Socket);
+
+impl std::os::fd::AsFd for Bound {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Connections that wait to be accepted; the kernel takes net.core.somaxconn where that is less.
+const BACKLOG: i32 = 4_096;
+
+/// Binds a port. The unspecified IPv6 address is both families.
+///
+/// # Errors
+/// EADDRINUSE: held by another; EACCES: the port is privileged; EADDRNOTAVAIL: not an address of this host.
+pub fn bind(to: SocketAddr, is_tcp: bool) -> io::Result<Bound> {
+    let (kind, protocol) = if is_tcp { (Type::STREAM, Protocol::TCP) } else { (Type::DGRAM, Protocol::UDP) };
+    let socket = Socket::new(Domain::for_address(to), kind.nonblocking().cloexec(), Some(protocol))?;
+    if to.is_ipv6() {
+        socket.set_only_v6(!to.ip().is_unspecified())?;
+    }
+    if is_tcp {
+        // Only connections that are over and wait: a listener is in the way all the same.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&SockAddr::from(to))?;
+    if is_tcp {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(Bound(socket))
+}
+
+/// The process that holds a port, name and PID, as far as this user may see (proc_net_tcp(5)).
+#[must_use]
+pub fn holder(port: u16, is_tcp: bool) -> Option<(String, u32)> {
+    /// State of a listening TCP socket, and of a UDP socket that is not connected.
+    const LISTENS: [&str; 2] = ["0A", "07"];
+    let tables = if is_tcp { ["/proc/net/tcp", "/proc/net/tcp6"] } else { ["/proc/net/udp", "/proc/net/udp6"] };
+    let wanted = format!("{port:04X}");
+    let text = tables.iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect::<String>();
+    let inode = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        (local.rsplit(':').next() == Some(&wanted) && LISTENS.contains(state)).then(|| (*inode).to_owned())
+    })?;
+    let link = format!("socket:[{inode}]");
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(fds) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        if fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str())) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some((name.trim().to_owned(), pid));
+        }
+    }
+    None
+}
+
+/// Where a socket is bound, and whether it is a stream; `None` for one that is neither a stream nor datagrams of IP.
+#[must_use]
+pub fn local_of(fd: std::os::fd::BorrowedFd<'_>) -> Option<(SocketAddr, bool)> {
+    let socket = socket2::SockRef::from(&fd);
+    let kind = socket.r#type().ok().filter(|kind| [Type::STREAM, Type::DGRAM].contains(kind))?;
+    Some((socket.local_addr().ok()?.as_socket()?, kind == Type::STREAM))
 }

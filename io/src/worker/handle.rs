@@ -71,6 +71,29 @@ impl WorkerHandle {
         })
     }
 
+    /// Takes the bound sockets of a published port's rule.
+    ///
+    /// # Errors
+    /// The worker is gone; or one of them is no such socket, and none was taken.
+    pub fn publish_sockets(&self, rule: u32, fds: Vec<OwnedFd>) -> Result<io::Result<()>, WorkerError> {
+        self.ask(move |worker| match worker.datapath.sockets_mut() {
+            Some((sockets, _)) => sockets.publish(rule, fds),
+            None => Ok(()),
+        })
+    }
+
+    /// Closes the sockets of a published port's rule.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn unpublish_sockets(&self, rule: u32) -> Result<(), WorkerError> {
+        self.ask(move |worker| {
+            if let Some((sockets, gateway)) = worker.datapath.sockets_mut() {
+                sockets.unpublish(gateway, rule);
+            }
+        })
+    }
+
     /// Takes from the gateway what it has for an uplink: sessions, published ports and what waits.
     ///
     /// # Errors

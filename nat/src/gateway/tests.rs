@@ -54,7 +54,12 @@ fn receive_with(octets: &[u8], meta: FrameMeta) -> Fate {
         Routed::Consumed(_) => Fate::Consumed,
         // Its sender is told, where he may be.
         Routed::Drop(_, reason) | Routed::Refuse(Side::Inside, _, reason) => Fate::Drop(reason),
-        other @ (Routed::Reply(..) | Routed::Refuse(..) | Routed::Forward(..) | Routed::Generated(..) | Routed::Held) => {
+        other @ (Routed::Reply(..)
+        | Routed::Refuse(..)
+        | Routed::Forward(..)
+        | Routed::Generated(..)
+        | Routed::Held
+        | Routed::Socket(_)) => {
             panic!("{other:?} without an uplink")
         }
     }

@@ -13,7 +13,7 @@ use super::reassembly::Reassembly;
 use super::tcp::Tcp;
 use super::wire::Link;
 use crate::flow::{Address, Tuple, protocol};
-use crate::forward::{Forwards, RuleId};
+use crate::forward::{ForwardError, Forwards, Rule, RuleId};
 use crate::gateway::GatewayConfig;
 use crate::icmp_error::IcmpError;
 use crate::packet::{Packet, Segment, Transport, tcp};
@@ -114,6 +114,28 @@ impl Exchange {
             clients: BTreeMap::new(),
             random: Random::new(key),
         }
+    }
+
+    /// Publishes a range, in both families or none.
+    ///
+    /// # Errors
+    /// See [`ForwardError`]; nothing has changed then.
+    pub fn publish(&mut self, v4: Option<Rule<Ipv4Addr>>, v6: Option<Rule<Ipv6Addr>>) -> Result<(), ForwardError> {
+        let id = v4.as_ref().map(|rule| rule.id);
+        if let Some(rule) = v4 {
+            self.v4.set(rule)?;
+        }
+        let set = v6.map_or(Ok(()), |rule| self.v6.set(rule));
+        if let (Err(_), Some(id)) = (&set, id) {
+            self.v4.remove(id);
+        }
+        set
+    }
+
+    /// Publishes a range no longer.
+    pub fn unpublish(&mut self, id: RuleId) {
+        self.v4.remove(id);
+        self.v6.remove(id);
     }
 
     /// What a port's container may reach.

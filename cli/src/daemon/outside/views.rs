@@ -2,9 +2,14 @@
 use super::*;
 use crate::api::types::{Flow, Inside, NatRow, Neighbor, Page, Published};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 use vswitch_nat::Gateway;
-use vswitch_nat::forward::RuleCounts;
+use vswitch_nat::forward::{Forwards, RuleCounts};
 use vswitch_nat::nat::Family;
+use vswitch_nat::session::Count;
+use vswitch_nat::slirp::datagrams::Via;
+use vswitch_nat::slirp::tcp::State as TcpState;
 use vswitch_switch::{PortId, Time, UnicastMac};
 
 /// Slots of the session table behind one page.
@@ -14,16 +19,15 @@ impl Daemon {
     pub(in crate::daemon) fn published(&self) -> Result<Value> {
         let counts = self.worker.gateway(|gateway, _| {
             let mut counts = BTreeMap::<u32, RuleCounts>::new();
+            if let Some(exchange) = gateway.exchange() {
+                let v4 = exchange.v4.iter().map(|(rule, counts)| (rule.id.0, counts));
+                let v6 = exchange.v6.iter().map(|(rule, counts)| (rule.id.0, counts));
+                add_counts(&mut counts, v4.chain(v6));
+            }
             if let Some(uplink) = gateway.uplink() {
                 let v4 = uplink.nat.table::<Ipv4Addr>().forwards.iter().map(|(rule, counts)| (rule.id.0, counts));
                 let v6 = uplink.nat.table::<Ipv6Addr>().forwards.iter().map(|(rule, counts)| (rule.id.0, counts));
-                for (id, more) in v4.chain(v6) {
-                    let sum = counts.entry(id).or_default();
-                    sum.sessions += more.sessions;
-                    sum.packets += more.packets;
-                    sum.bytes += more.bytes;
-                    sum.refused += more.refused;
-                }
+                add_counts(&mut counts, v4.chain(v6));
             }
             counts
         })?;
@@ -53,6 +57,10 @@ impl Daemon {
     pub(in crate::daemon) fn nat(&self) -> Result<Value> {
         let rows = self.worker.gateway(|gateway, _| {
             let mut rows = Vec::new();
+            if let Some(exchange) = gateway.exchange() {
+                family_forwards(&exchange.v4, &mut rows);
+                family_forwards(&exchange.v6, &mut rows);
+            }
             if let Some(uplink) = gateway.uplink() {
                 family_rules::<Ipv4Addr>(&uplink.nat, &mut rows);
                 family_rules::<Ipv6Addr>(&uplink.nat, &mut rows);
@@ -67,6 +75,10 @@ impl Daemon {
         let page = self.worker.gateway(move |gateway, now| {
             let (family, at) = (cursor >> 32, cursor as u32);
             let mut rows = Vec::new();
+            if gateway.exchange().is_some() {
+                let next = socket_flows(gateway, (family, at), now, &mut rows);
+                return (rows, next);
+            }
             let next = match family {
                 0 => match family_flows::<Ipv4Addr>(gateway, at, now, &mut rows) {
                     Some(next) => Some(u64::from(next)),
@@ -126,7 +138,24 @@ fn neighbor(side: &str, address: IpAddr, mac: Option<UnicastMac>, state: &str, a
 fn family_rules<A: Family>(nat: &vswitch_nat::nat::Nat, rows: &mut Vec<NatRow>) {
     let table = nat.table::<A>();
     let externals: Vec<String> = table.externals().iter().map(ToString::to_string).collect();
-    for (rule, counts) in table.forwards.iter() {
+    family_forwards(&table.forwards, rows);
+    if !externals.is_empty() {
+        let counts = table.masquerade;
+        rows.push(NatRow {
+            target: "masquerade".into(),
+            protocol: "all".into(),
+            source: "inside".into(),
+            destination: "any".into(),
+            to: externals.join(","),
+            sessions: counts.sessions,
+            packets: counts.packets,
+            bytes: counts.bytes,
+        });
+    }
+}
+
+fn family_forwards<A: Address>(forwards: &Forwards<A>, rows: &mut Vec<NatRow>) {
+    for (rule, counts) in forwards.iter() {
         let protocol = if rule.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp };
         let range = |first: u16| {
             if rule.first == rule.last { first.to_string() } else { format!("{first}-{}", first + (rule.last - rule.first)) }
@@ -148,19 +177,96 @@ fn family_rules<A: Family>(nat: &vswitch_nat::nat::Nat, rows: &mut Vec<NatRow>) 
             bytes: counts.bytes,
         });
     }
-    if !externals.is_empty() {
-        let counts = table.masquerade;
-        rows.push(NatRow {
-            target: "masquerade".into(),
-            protocol: "all".into(),
-            source: "inside".into(),
-            destination: "any".into(),
-            to: externals.join(","),
-            sessions: counts.sessions,
-            packets: counts.packets,
-            bytes: counts.bytes,
-        });
+}
+
+fn add_counts(sums: &mut BTreeMap<u32, RuleCounts>, counts: impl Iterator<Item = (u32, RuleCounts)>) {
+    for (id, more) in counts {
+        let sum = sums.entry(id).or_default();
+        sum.sessions += more.sessions;
+        sum.packets += more.packets;
+        sum.bytes += more.bytes;
+        sum.refused += more.refused;
     }
+}
+
+/// What a flow is in a table of sockets.
+struct SocketRow {
+    ends: (SocketAddr, SocketAddr),
+    dialed: SocketAddr,
+    inbound: bool,
+    counts: [Count; 2],
+    created: u32,
+    expires: Duration,
+}
+
+impl SocketRow {
+    fn flow(self, protocol: u8, state: &str, now: Time) -> Flow {
+        let Self { ends: (inside, remote), dialed, inbound, counts: [out, back], created, expires } = self;
+        let way = |from: SocketAddr, to: SocketAddr| Inside { src: from.ip(), sport: from.port(), dst: to.ip(), dport: to.port() };
+        let mut counts = [out, back];
+        if inbound {
+            counts.reverse();
+        }
+        Flow {
+            container: String::new(),
+            protocol: protocol_name(protocol),
+            state: state.into(),
+            inbound,
+            original: if inbound { way(remote, inside) } else { way(inside, remote) },
+            reply: if inbound { way(inside, dialed) } else { way(dialed, inside) },
+            age: (now.nanos() / 1_000_000_000).saturating_sub(created.into()),
+            expires: expires.as_secs(),
+            packets: counts.map(|count| count.packets),
+            bytes: counts.map(|count| count.bytes),
+        }
+    }
+}
+
+/// A page of flows that end in sockets: TCP first, then datagrams.
+fn socket_flows(gateway: &Gateway, (part, at): (u64, u32), now: Time, rows: &mut Vec<(Flow, u16)>) -> Option<u64> {
+    let exchange = gateway.exchange()?;
+    if part == 0 {
+        let (mut count, mut next) = (0, 1 << 32);
+        for (slot, flow) in exchange.flows.iter().filter(|(slot, _)| *slot >= at) {
+            if count >= PAGE_SLOTS {
+                next = u64::from(slot);
+                break;
+            }
+            count += 1;
+            let state = match flow.tcp.state() {
+                TcpState::Connecting => "connecting",
+                TcpState::SynReceived | TcpState::SynSent => "opening",
+                TcpState::Established if flow.tcp.is_finished() || flow.tcp.is_ended() => "half-closed",
+                TcpState::Established => "established",
+                TcpState::Over => "closing",
+            };
+            let expires = flow.tcp.deadline().map_or(Duration::ZERO, |deadline| deadline.since(now));
+            let row = SocketRow {
+                ends: (flow.inside, flow.remote),
+                dialed: flow.dialed,
+                inbound: flow.from_outside,
+                counts: flow.counts,
+                created: flow.created,
+                expires,
+            };
+            rows.push((row.flow(Protocol::Tcp.number(), state, now), flow.owner.port));
+        }
+        return Some(next);
+    }
+    let next = exchange.datagrams.page(at, PAGE_SLOTS, |ends, session, seen| {
+        let answered = session.counts.iter().all(|count| count.packets > 0);
+        let row = SocketRow {
+            ends: (ends.inside, ends.remote),
+            dialed: session.dialed,
+            inbound: matches!(session.via, Via::Published(..)),
+            counts: session.counts,
+            created: session.created,
+            expires: exchange.datagrams.timeout(ends, answered).saturating_sub(now.since(seen)),
+        };
+        let number = ends.kind.number(ends.inside.is_ipv6());
+        rows.push((row.flow(number, if answered { "answered" } else { "unanswered" }, now), session.owner.port));
+    });
+    next.map(|next| 1 << 32 | u64::from(next))
 }
 
 fn family_flows<A: Family>(gateway: &mut Gateway, at: u32, now: Time, rows: &mut Vec<(Flow, u16)>) -> Option<u32> {

@@ -159,15 +159,15 @@ impl Sockets {
             AnyPacket::V6(p) => p.frame(),
         };
         let payload = frame.bytes().get(facts.start..facts.end).unwrap_or_default();
-        let mut sent = socket::send_datagram(&datagrams.socket, to, payload, facts.segment, from);
+        let mut sent = socket::send_datagram((&datagrams.socket, datagrams.is_v6), to, payload, facts.segment, from);
         if let Err(error) = &sent {
             // What is pending on a socket is told by its next call, whatever that is about: once is enough.
             let is_pending =
                 matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO));
             if facts.segment.is_some() && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO)) {
-                sent = each(&datagrams.socket, to, payload, facts.segment, from);
+                sent = each((&datagrams.socket, datagrams.is_v6), to, payload, facts.segment, from);
             } else if is_pending {
-                sent = socket::send_datagram(&datagrams.socket, to, payload, facts.segment, from);
+                sent = socket::send_datagram((&datagrams.socket, datagrams.is_v6), to, payload, facts.segment, from);
             }
         }
         let Err(error) = sent else { return Routed::Consumed(packet.packet.into_frame()) };
@@ -255,7 +255,13 @@ impl Sockets {
             }
             let into = frame.bytes_mut().get_mut(headers..)?;
             match socket::receive_datagram(&datagrams.socket, into, &mut control) {
-                Ok(received) => Some((received, datagrams.kind)),
+                Ok(received) => {
+                    if datagrams.is_v6 && received.from.is_ipv4() {
+                        // Of a socket of both families: a smaller header goes before it.
+                        frame.bytes_mut().copy_within(headers..headers + received.len, udp_headers(false));
+                    }
+                    Some((received, datagrams.kind))
+                }
                 Err(error) => {
                     // What is pending is told once; then the queue of errors has it.
                     datagrams.told |= error.kind() != io::ErrorKind::WouldBlock;
@@ -380,7 +386,7 @@ enum Told {
 }
 
 /// Datagram by datagram, where the way takes no batch.
-fn each(socket: &Socket, to: SocketAddr, payload: &[u8], segment: Option<u16>, from: Option<IpAddr>) -> io::Result<()> {
+fn each(socket: (&Socket, bool), to: SocketAddr, payload: &[u8], segment: Option<u16>, from: Option<IpAddr>) -> io::Result<()> {
     let size = usize::from(segment.unwrap_or(u16::MAX)).max(1);
     payload.chunks(size).try_for_each(|datagram| socket::send_datagram(socket, to, datagram, None, from))
 }

@@ -2,7 +2,7 @@
 use super::datagram::{Datagrams, Place};
 use super::*;
 use socket2::{Socket, Type};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vswitch_nat::slirp::datagrams::{DatagramSession, Ends, Kind, Via};
 
@@ -112,7 +112,7 @@ impl Sockets {
             let Bound::Stream { socket, .. } = &listener.bound else { return false };
             let (rule, local) = (listener.rule, listener.local);
             match socket::accept(socket) {
-                Ok((accepted, client)) => self.accepted(gateway, accepted, rule, (client, local), now),
+                Ok((accepted, client)) => self.accepted(gateway, accepted, rule, (client, of_family(local, client)), now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // The client went meanwhile.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EPROTO)) => {}
@@ -154,8 +154,16 @@ impl Sockets {
         let listener = self.listeners.slots.get(slot as usize)?;
         let (exchange, stations, config) = gateway.exchange_mut()?;
         let to = received.to.filter(|_| listener.local.ip().is_unspecified());
-        let local = SocketAddr::new(to.unwrap_or(listener.local.ip()), listener.local.port());
+        let local = of_family(SocketAddr::new(to.unwrap_or(listener.local.ip()), listener.local.port()), received.from);
         exchange.arrived_published(stations, config, (slot, listener.rule), (received.from, local, to), received.len, now)
+    }
+}
+
+/// Where a client came to, in its own family: a socket of both is bound to the one's unspecified address.
+fn of_family(local: SocketAddr, client: SocketAddr) -> SocketAddr {
+    match (local.ip(), client.ip()) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), local.port()),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => local,
     }
 }
 
