@@ -294,8 +294,8 @@ mod tests {
             addresses: vec!["198.51.100.2/24".into()],
             gateways: vec!["198.51.100.1".parse().unwrap()],
         };
-        let mut uplink = outside::Uplink { order, silent: Vec::new(), conflicts: 0 };
-        let told = |uplink: &outside::Uplink, link| problems(uplink, link).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut uplink = outside::PacketUplink { order, silent: Vec::new(), conflicts: 0 };
+        let told = |uplink: &outside::PacketUplink, link| problems(uplink, link).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(told(&uplink, Link::Up), [""; 0]);
         uplink.silent = uplink.order.gateways.clone();
         let [silent] = &told(&uplink, Link::Up)[..] else { panic!("one") };

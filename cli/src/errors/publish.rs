@@ -171,6 +171,22 @@ mod tests {
                 address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0",
         Conflicts { iface: "eth0".into(), count: 2 }
             => "somebody else on eth0 claims an address of the uplink (times seen: 2): give the uplink one that nobody has",
+        HeldBy { place: "0.0.0.0:8080/tcp".into(), name: "nginx".into(), pid: 812 }
+            => "0.0.0.0:8080/tcp is held by nginx (pid 812), nothing was published: choose another host port",
+        Held { place: "0.0.0.0:8080/tcp".into() }
+            => "0.0.0.0:8080/tcp is held by another program, nothing was published: choose another host port",
+        Privileged { place: "0.0.0.0:80/tcp".into(), port: 80 }
+            => "0.0.0.0:80/tcp: ports below 1024 are root's, nothing was published: choose another, or \"sudo sysctl -w \
+                net.ipv4.ip_unprivileged_port_start=80\"",
+        NoSuchAddress { place: "192.0.2.9:80/tcp".into(), address: "192.0.2.9".into() }
+            => "192.0.2.9:80/tcp: 192.0.2.9 is no address of this host, nothing was published: \"ip address\" lists them",
+        TooManySockets { place: "0.0.0.0:8080/tcp".into() }
+            => "0.0.0.0:8080/tcp: no more files may be open, nothing was published: raise \"ulimit -n\", or publish fewer ports",
+        NotBound { place: "0.0.0.0:8080/tcp".into(), error: std::io::Error::other("denied") }
+            => "0.0.0.0:8080/tcp cannot be bound (denied), nothing was published: see what is there with \"ss -ltnup\"",
+        NoSocket { spec: "80:80/tcp".into(), port: 80 }
+            => "80:80/tcp: no socket for port 80 came with it: publish it with this version of vswitch",
+        Staged {} => "too many sockets were passed and not published: publish fewer ports at once",
         UplinkFd { error: "x".into() } => "the uplink's file descriptor is not what it should be (x): set it with this version",
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::outside;
 use crate::api::types::Kind;
 use crate::config::parse;
 use vswitch_switch::UnicastMac;
@@ -55,6 +56,7 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
                 running.published.retain(|publish| !publish.names.is_empty());
             }
             Change::Uplink { to: Uplink::None, .. } => running.uplink = None,
+            Change::Uplink { to: Uplink::Socket, .. } => running.uplink = Some(outside::Uplink::Socket),
             Change::Uplink { to: Uplink::Packet(packet), .. } => {
                 let mut order = packet.order(packet.mac.unwrap_or(UnicastMac::for_ipv4([198, 51, 100, 2])));
                 order.judge(&running.network).unwrap();
@@ -63,7 +65,8 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
                     order.addresses.insert(0, "198.51.100.77/24".into());
                     order.gateways.push("198.51.100.1".parse().unwrap());
                 }
-                running.uplink = Some(order);
+                let (silent, conflicts) = (Vec::new(), 0);
+                running.uplink = Some(outside::Uplink::Packet(outside::PacketUplink { order, silent, conflicts }));
             }
             Change::Unpublish { spec, .. } => {
                 let before = running.published.len();
