@@ -1,4 +1,4 @@
 //! Uplinks that are no port: the host's sockets. (The packet uplink is a [`crate::port::Port`] beside the switch's.)
 mod socket;
 
-pub use socket::{Event, Sockets};
+pub use socket::{CarriedBound, CarriedMapping, CarriedSession, CarriedStream, Event, Sockets};

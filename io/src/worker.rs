@@ -186,6 +186,8 @@ struct Worker {
     running: bool,
     /// Frames are left to another process.
     paused: bool,
+    /// What happened to sockets meanwhile.
+    missed: Vec<(Token, uplink::Event)>,
     ticked: Time,
     nat_ticked: Time,
     /// The gateway has more to do than one breath allowed.
@@ -221,6 +223,7 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             closers: closing,
             running: true,
             paused: config.paused,
+            missed: Vec::new(),
             ticked: clock::now(),
             nat_ticked: clock::now(),
             more: false,
@@ -252,7 +255,13 @@ impl Worker {
                 if Sockets::is_token(event.token()) {
                     let closed = event.is_read_closed() || event.is_error();
                     let (readable, writable) = (event.is_readable(), event.is_writable());
-                    self.datapath.socket_event(event.token(), uplink::Event { readable, writable, closed }, now);
+                    let happened = uplink::Event { readable, writable, closed };
+                    if self.paused {
+                        // Edge-triggered: it is not said again.
+                        self.missed.push((event.token(), happened));
+                    } else {
+                        self.datapath.socket_event(event.token(), happened, now);
+                    }
                 } else if event.token().0 == PortId::UPLINK.index() {
                     self.mark_ready(PortId::UPLINK);
                 } else if let Some(id) = u16::try_from(event.token().0).ok().and_then(PortId::new) {

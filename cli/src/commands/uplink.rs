@@ -295,7 +295,8 @@ mod tests {
             gateways: vec!["198.51.100.1".parse().unwrap()],
         };
         let mut uplink = outside::PacketUplink { order, silent: Vec::new(), conflicts: 0 };
-        let told = |uplink: &outside::PacketUplink, link| problems(uplink, link).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told =
+            |uplink: &outside::PacketUplink, link| problems(uplink, link).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(told(&uplink, Link::Up), [""; 0]);
         uplink.silent = uplink.order.gateways.clone();
         let [silent] = &told(&uplink, Link::Up)[..] else { panic!("one") };

@@ -15,6 +15,7 @@
 mod channel;
 mod counts;
 mod outside;
+mod sockets;
 
 use super::registry::{self, Container};
 use super::watches::Watches;
@@ -29,6 +30,7 @@ use channel::Silence;
 use counts::NatCounted;
 use outside::{FlowState, OutsideState};
 use serde::{Deserialize, Serialize};
+use sockets::{BoundState, MappingState, SessionState, StreamState};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -43,7 +45,7 @@ use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// FDB rows of a message.
 const ROWS: usize = 512;
 
@@ -61,6 +63,21 @@ enum Message {
     Outside(Box<OutsideState>),
     Flows {
         flows: Vec<FlowState>,
+    },
+    /// Published ports' sockets, an fd each.
+    Bound {
+        bound: Vec<BoundState>,
+    },
+    /// TCP flows that end in sockets, an fd each.
+    Streams {
+        streams: Vec<StreamState>,
+    },
+    /// Mappings of UDP and echo, an fd each.
+    Mappings {
+        mappings: Vec<MappingState>,
+    },
+    Sessions {
+        sessions: Vec<SessionState>,
     },
     /// All was sent.
     End,
@@ -227,6 +244,7 @@ impl Daemon {
         if has_uplink {
             self.offer_flows(channel, begun)?;
         }
+        self.offer_sockets(channel)?;
         let counted = self.counted(&carried, &ports)?;
         channel.send(&Message::Commit(Box::new(counted)), &[])?;
         checkpoint("old-committed");
@@ -344,6 +362,8 @@ impl Daemon {
                 self.worker.adopt_fdb(rows.iter().filter_map(fdb_row).collect())?;
             } else if let Message::Outside(state) = message {
                 self.adopt_outside(*state, channel)?;
+            } else if let Message::Bound { bound } = message {
+                self.adopt_bound(bound, channel)?;
             } else if let Message::Flows { flows } = message {
                 self.adopt_flows(flows)?;
             } else if let Message::End = message {
@@ -408,11 +428,15 @@ impl Daemon {
                 Err(Silence::Gone) => break Box::default(),
                 message => match message? {
                     Message::Flows { flows } => self.adopt_flows(flows)?,
+                    Message::Streams { streams } => self.adopt_streams(streams, channel)?,
+                    Message::Mappings { mappings } => self.adopt_mappings(mappings, channel)?,
+                    Message::Sessions { sessions } => self.adopt_sessions(sessions)?,
                     Message::Commit(counted) => break counted,
                     Message::Hello(_)
                     | Message::Container(_)
                     | Message::Fdb { .. }
                     | Message::Outside(_)
+                    | Message::Bound { .. }
                     | Message::End
                     | Message::Prepared
                     | Message::Running { .. }

@@ -165,10 +165,11 @@ impl Daemon {
         tracing::info!("uplink {}", order.describe());
         self.outside.uplink = Some(order);
         (self.outside.is_down, self.outside.silent) = (false, Vec::new());
-        for id in self.outside.published.keys().copied().collect::<Vec<_>>() {
-            self.enforce(id)?;
-        }
-        Ok(())
+        self.enforce_all()
+    }
+
+    pub(super) fn enforce_all(&self) -> Result<()> {
+        self.outside.published.keys().try_for_each(|id| self.enforce(*id))
     }
 
     /// The uplink's address came or went.

@@ -62,7 +62,7 @@ mod tests {
         AttachOnly {} => "you are in a user namespace below the switch's, which may only attach, or /proc hides which: \
                           run it outside, as the user who started the switch",
         Late {} => "no request within 5 s: send one JSON object and a newline",
-        Fds {} => "more than 2 file descriptors with a request: send a port's and a watch's",
+        Fds {} => "more than 250 file descriptors with a request: send a port's and a watch's",
         LostFds { error: io::Error::other("odd") } => "odd: send at most 2, and see that \"ulimit -n\" is high enough",
         TooLong {} => "a request has at most 65536 octets: send less",
         NotComplete {} => "the request is not complete: end it with a newline",

@@ -99,6 +99,7 @@ impl Datapath {
         // Bounded: what waits can make floods, but nothing that waits longer than these.
         for _ in 0..SETTLE_BREATHS {
             self.begin(now);
+            self.flush_sockets(now);
             let mut waits = self.is_flooding();
             for id in (0..MAX_PORTS).filter_map(PortId::new) {
                 while let Some(frame) = self.ports.get_mut(id.index()).and_then(|port| {

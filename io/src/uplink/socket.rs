@@ -13,14 +13,17 @@
 //!
 //! Edge-triggered readiness: a socket is *readable* from its event on until a peek finds less than it asked for; a socket whose other
 //! end has closed stays so until the end was read, for no other event comes.
+mod carry;
 mod datagram;
 mod listen;
 mod tcp;
 
+pub use carry::{CarriedBound, CarriedMapping, CarriedSession, CarriedStream};
+
 use crate::sys::socket;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use vswitch_nat::Gateway;
@@ -91,6 +94,9 @@ pub struct Sockets {
     listeners: listen::Listeners,
     /// Control messages are received here.
     control: Vec<u8>,
+    /// Slots of published ports' sockets, and of mappings, in the process before, and here.
+    adopted: HashMap<u32, u32>,
+    adopted_mappings: HashMap<u32, u32>,
     /// The identification of the next datagram that may be cut.
     id: u16,
     /// An echo socket was refused, and that was told.
@@ -120,6 +126,8 @@ impl Sockets {
             datagrams_ready: VecDeque::new(),
             listeners: listen::Listeners::default(),
             control: vec![0; socket::CONTROL],
+            adopted: HashMap::new(),
+            adopted_mappings: HashMap::new(),
             id: 0,
             ping_forbidden: false,
             ping_told: false,
@@ -226,7 +234,7 @@ impl Sockets {
         None
     }
 
-    fn wait_for(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {
-        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+    fn wait_for(&self, fd: &impl AsRawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)
     }
 }

@@ -82,6 +82,17 @@ impl WorkerHandle {
         })
     }
 
+    /// Asks or changes the sockets, if they are the uplink.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn sockets<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Sockets, &mut Gateway, Time) -> T + Send + 'static,
+    ) -> Result<Option<T>, WorkerError> {
+        self.ask(move |worker| worker.datapath.sockets_mut().map(|(sockets, gateway)| job(sockets, gateway, clock::now())))
+    }
+
     /// Closes the sockets of a published port's rule.
     ///
     /// # Errors
@@ -298,7 +309,13 @@ impl WorkerHandle {
     /// # Errors
     /// The worker is gone.
     pub fn resume(&self) -> Result<(), WorkerError> {
-        self.ask(|worker| worker.paused = false)
+        self.ask(|worker| {
+            worker.paused = false;
+            let now = clock::now();
+            for (token, event) in std::mem::take(&mut worker.missed) {
+                worker.datapath.socket_event(token, event, now);
+            }
+        })
     }
 
     /// The oldest event that was not fetched, without waiting.

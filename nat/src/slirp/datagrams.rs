@@ -235,6 +235,30 @@ impl Datagrams {
         !self.contains(&ends) && stations.may_have_session(session.owner.port) && self.enter(stations, ends, session, now)
     }
 
+    /// A mapping that another process had, without sessions yet; `None` when there is no room.
+    pub fn adopt_mapping(&mut self, stations: &mut Stations, owner: Owner, kind: Kind, inside: SocketAddr) -> Option<u32> {
+        if self.mappings.len() >= MAPPINGS || self.by_inside.contains_key(&(kind, inside)) {
+            return None;
+        }
+        let slot = self.mappings.insert(Mapping { owner, kind, inside, sessions: 0 }) as u32;
+        self.by_inside.insert((kind, inside), slot);
+        stations.count_port(owner, 1);
+        Some(slot)
+    }
+
+    /// A session that another process had.
+    pub fn adopt(&mut self, stations: &mut Stations, ends: Ends, session: DatagramSession, seen: Time) {
+        let answered = session.counts.iter().all(|count| count.packets > 0);
+        if self.enter(stations, ends, session, seen) && answered {
+            self.sessions.set_class(&ends, class_of(&ends, true), seen);
+        }
+    }
+
+    /// Mappings with their slots.
+    pub fn mappings(&self) -> impl Iterator<Item = (u32, &Mapping)> {
+        self.mappings.iter().map(|(slot, mapping)| (slot as u32, mapping))
+    }
+
     /// Whether there is such a session.
     #[must_use]
     pub fn contains(&self, ends: &Ends) -> bool {

@@ -414,6 +414,20 @@ impl Exchange {
         Some((ends, session))
     }
 
+    /// A flow that another process had; its slot, or `None` when there is no room.
+    pub fn adopt(&mut self, stations: &mut Stations, flow: Flow) -> Option<u32> {
+        let owner = flow.owner;
+        let slot = self.flows.insert(flow)?;
+        stations.count_session(owner, 1);
+        self.flows.is_due(slot);
+        Some(slot)
+    }
+
+    /// A client of a published UDP port that another process knew.
+    pub fn adopt_client(&mut self, slot: u32, client: SocketAddr, ends: Ends) {
+        self.clients.insert((slot, client), ends);
+    }
+
     /// A flow is over; its slot is free.
     pub fn close(&mut self, stations: &mut Stations, slot: u32) -> Option<Flow> {
         let flow = self.flows.remove(slot)?;

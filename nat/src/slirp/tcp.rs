@@ -25,6 +25,9 @@ use crate::packet::{Segment, tcp};
 use core::time::Duration;
 use vswitch_switch::Time;
 
+mod saved;
+pub use saved::Saved;
+
 /// Shift of the windows that we announce (RFC 7323 2.3): up to 16 MiB.
 pub const SCALE: u8 = 8;
 /// The largest window that we announce, octets.
@@ -60,6 +63,7 @@ const DUPLICATES: u8 = 3;
 
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum State {
     /// The container's SYN waits for the host's connect().
     Connecting,

@@ -23,6 +23,7 @@ const FLOW_SLOTS: u32 = 1_024;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct OutsideState {
     uplink: Option<UplinkOrder>,
+    sockets: bool,
     published: Vec<PublishedState>,
     last_rule: u32,
 }
@@ -115,8 +116,12 @@ impl Daemon {
             names: publication.names.clone(),
             from: publication.from.clone(),
         });
-        let state =
-            OutsideState { uplink: self.outside.uplink.clone(), published: published.collect(), last_rule: self.outside.last_rule };
+        let state = OutsideState {
+            uplink: self.outside.uplink.clone(),
+            sockets: self.outside.sockets,
+            published: published.collect(),
+            last_rule: self.outside.last_rule,
+        };
         let fd = match &state.uplink {
             Some(_) => Some(
                 self.worker
@@ -128,6 +133,7 @@ impl Daemon {
         let fds: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
         let has_uplink = fd.is_some();
         channel.send(&Message::Outside(Box::new(state)), &fds)?;
+        self.offer_bound(channel)?;
         let begun = clock::now();
         if has_uplink {
             self.offer_flows(channel, Time::ZERO)?;
@@ -165,6 +171,10 @@ impl Daemon {
             self.outside.published.insert(id, Publication { spec: spec.parse()?, names, from });
         }
         self.outside.last_rule = state.last_rule;
+        if state.sockets {
+            self.begin_sockets()?;
+            self.enforce_all()?;
+        }
         if let Some(order) = state.uplink {
             let port = order.port(channel.one_fd()?)?;
             self.plug_uplink(order, port)?;

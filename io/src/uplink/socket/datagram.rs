@@ -126,13 +126,18 @@ impl Sockets {
 
     fn open_mapping(&mut self, slot: u32, is_v6: bool, is_udp: bool) -> io::Result<()> {
         let (opened, kind) = if is_udp { (socket::open_udp(is_v6)?, Kind::Udp) } else { (socket::open_echo(is_v6)?, Kind::Echo) };
-        self.wait_for(&opened, Token(UDP_TOKENS + slot as usize))?;
+        self.enter_mapping(slot, Datagrams::new(opened, is_v6, kind))
+    }
+
+    pub(super) fn enter_mapping(&mut self, slot: u32, datagrams: Datagrams) -> io::Result<()> {
+        // Errors are always told. What a socket has sent is not to be.
+        self.wait_for(&datagrams.socket, Token(UDP_TOKENS + slot as usize), Interest::READABLE)?;
         let index = slot as usize;
         if self.udp.len() <= index {
             self.udp.resize_with(index + 1, || None);
         }
         if let Some(place) = self.udp.get_mut(index) {
-            *place = Some(Datagrams::new(opened, is_v6, kind));
+            *place = Some(datagrams);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ enum Bound {
 }
 
 #[derive(Debug)]
-struct Listener {
+pub(super) struct Listener {
     bound: Bound,
     rule: u32,
     local: SocketAddr,
@@ -50,14 +50,20 @@ impl Sockets {
     /// One of them is neither a TCP nor a UDP socket; then none is taken.
     pub fn publish(&mut self, rule: u32, fds: Vec<OwnedFd>) -> io::Result<()> {
         let listeners = fds.into_iter().map(|fd| Listener::new(fd, rule)).collect::<io::Result<Vec<_>>>()?;
-        for listener in listeners {
-            let entry = self.listeners.slots.vacant_entry();
-            let token = Token(PUBLISHED_TOKENS + entry.key());
-            let fd = listener.socket().as_raw_fd();
-            self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-            entry.insert(listener);
-        }
-        Ok(())
+        listeners.into_iter().try_for_each(|listener| self.listen(listener).map(drop))
+    }
+
+    /// Waits for a bound socket; gives its slot.
+    pub(super) fn listen(&mut self, listener: Listener) -> io::Result<u32> {
+        let entry = self.listeners.slots.vacant_entry();
+        let slot = entry.key();
+        self.registry.register(
+            &mut SourceFd(&listener.socket().as_raw_fd()),
+            Token(PUBLISHED_TOKENS + slot),
+            Interest::READABLE,
+        )?;
+        entry.insert(listener);
+        Ok(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
     /// Closes the sockets of a published port's rule. TCP connections go on; UDP sessions have lost their socket.
@@ -74,9 +80,10 @@ impl Sockets {
         }
     }
 
-    /// The bound sockets with their rules, for another process.
-    pub fn bound(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
-        self.listeners.slots.iter().map(|(_, listener)| (listener.rule, listener.socket().as_fd()))
+    /// The bound sockets with their slots and rules.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (u32, u32, BorrowedFd<'_>)> {
+        let slot = |slot: usize| u32::try_from(slot).unwrap_or(u32::MAX);
+        self.listeners.slots.iter().map(move |(at, listener)| (slot(at), listener.rule, listener.socket().as_fd()))
     }
 
     pub(super) fn published_event(&mut self, slot: u32, event: Event) {
@@ -168,7 +175,7 @@ fn of_family(local: SocketAddr, client: SocketAddr) -> SocketAddr {
 }
 
 impl Listener {
-    fn new(fd: OwnedFd, rule: u32) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, rule: u32) -> io::Result<Self> {
         let socket = Socket::from(fd);
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;

@@ -17,12 +17,12 @@ use vswitch_switch::head::ETHERNET_HEADER;
 /// A flow's socket.
 #[derive(Debug)]
 pub(super) struct Stream {
-    socket: Socket,
+    pub(super) socket: Socket,
     /// Whether the kernel keeps the peek offset.
     peeks: bool,
     /// See the theory; what was sent of it is before `sent`.
-    spill: Vec<u8>,
-    sent: usize,
+    pub(super) spill: Vec<u8>,
+    pub(super) sent: usize,
     /// Octets that the container has and that are still in the socket.
     unconsumed: u32,
     readable: bool,
@@ -31,11 +31,11 @@ pub(super) struct Stream {
     is_listed: bool,
     is_lazy: bool,
     /// shutdown() once the spill is through.
-    finish: bool,
+    pub(super) finish: bool,
 }
 
 impl Stream {
-    const fn new(socket: Socket, peeks: bool) -> Self {
+    pub(super) const fn new(socket: Socket, peeks: bool) -> Self {
         Self {
             socket,
             peeks,
@@ -47,6 +47,15 @@ impl Stream {
             is_listed: false,
             is_lazy: false,
             finish: false,
+        }
+    }
+
+    /// Takes out of the socket what the container has.
+    pub(super) fn consume(&mut self) {
+        if self.unconsumed > 0
+            && let Ok(octets) = socket::discard(&self.socket, self.unconsumed as usize)
+        {
+            self.unconsumed = self.unconsumed.saturating_sub(u32::try_from(octets).unwrap_or(u32::MAX));
         }
     }
 
@@ -111,8 +120,8 @@ impl Sockets {
         }
     }
 
-    fn enter(&mut self, slot: u32, stream: Stream) -> io::Result<()> {
-        self.wait_for(&stream.socket, Token(TCP_TOKENS + slot as usize))?;
+    pub(super) fn enter(&mut self, slot: u32, stream: Stream) -> io::Result<()> {
+        self.wait_for(&stream.socket, Token(TCP_TOKENS + slot as usize), Interest::READABLE | Interest::WRITABLE)?;
         let index = slot as usize;
         if self.tcp.len() <= index {
             self.tcp.resize_with(index + 1, || None);
@@ -269,9 +278,7 @@ impl Sockets {
             if stream.unconsumed < LAZY && flying > 0 {
                 return true;
             }
-            if let Ok(octets) = socket::discard(&stream.socket, stream.unconsumed as usize) {
-                stream.unconsumed = stream.unconsumed.saturating_sub(u32::try_from(octets).unwrap_or(u32::MAX));
-            }
+            stream.consume();
             stream.is_lazy = false;
             false
         });
@@ -475,9 +482,7 @@ impl Sockets {
                 return;
             }
             // A socket that is closed with something unread resets the connection.
-            if stream.unconsumed > 0 {
-                let _ = socket::discard(&stream.socket, stream.unconsumed as usize);
-            }
+            stream.consume();
         }
         self.close(gateway, slot);
     }
