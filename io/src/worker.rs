@@ -253,9 +253,10 @@ impl Worker {
             let now = clock::now();
             for event in &events {
                 if Sockets::is_token(event.token()) {
-                    let closed = event.is_read_closed() || event.is_error();
+                    let failed = event.is_error();
+                    let closed = event.is_read_closed() || failed;
                     let (readable, writable) = (event.is_readable(), event.is_writable());
-                    let happened = uplink::Event { readable, writable, closed };
+                    let happened = uplink::Event { readable, writable, closed, failed };
                     if self.paused {
                         // Edge-triggered: it is not said again.
                         self.missed.push((event.token(), happened));

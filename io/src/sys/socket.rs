@@ -4,12 +4,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 /// Pieces of one send: within IOV_MAX (limits.h, 1,024).
 pub const PIECES: usize = 64;
-/// Silence after which the host's end is asked whether it is there: what containers' kernels take themselves (tcp(7)).
-const KEEPALIVE: Duration = Duration::from_secs(7_200);
 
 /// A stream socket that connects, and whether SO_PEEK_OFF works on it (Linux >= 6.9).
 ///
@@ -56,7 +53,8 @@ pub fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
 /// The fd is no TCP socket.
 pub fn prepare_stream(socket: &Socket) -> io::Result<bool> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))?;
+    // As long as the system says: 2 hours (tcp(7)).
+    socket.set_keepalive(true)?;
     Ok(set_peek_offset(socket, 0).is_ok())
 }
 

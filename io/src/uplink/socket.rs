@@ -43,6 +43,8 @@ pub const SPILL_ALL: usize = 64 << 20;
 const HELD: usize = 64;
 /// Acknowledged octets that are left in a socket for a while, to be taken out together.
 const LAZY: u32 = 256 << 10;
+/// The same when nothing is on the way: a socket takes several times as many.
+const LEFT: u32 = 16 << 10;
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;
@@ -61,6 +63,8 @@ pub struct Event {
     pub writable: bool,
     /// The other end sends no more, or there is an error.
     pub closed: bool,
+    /// There is an error.
+    pub failed: bool,
 }
 
 /// A payload that waits for its flow's socket.
@@ -91,6 +95,7 @@ pub struct Sockets {
     told: VecDeque<(Box<Flow>, IcmpError)>,
     udp: Vec<Option<datagram::Datagrams>>,
     datagrams_ready: VecDeque<datagram::Place>,
+    datagrams_first: bool,
     listeners: listen::Listeners,
     /// Control messages are received here.
     control: Vec<u8>,
@@ -124,6 +129,7 @@ impl Sockets {
             told: VecDeque::new(),
             udp: Vec::new(),
             datagrams_ready: VecDeque::new(),
+            datagrams_first: false,
             listeners: listen::Listeners::default(),
             control: vec![0; socket::CONTROL],
             adopted: HashMap::new(),
@@ -197,7 +203,13 @@ impl Sockets {
             return Some(frame);
         }
         self.accept(gateway, now);
-        self.poll_tcp(gateway, pool, now).or_else(|| self.poll_datagrams(gateway, pool, now))
+        // In turn, so that neither waits for the other to have nothing.
+        self.datagrams_first = !self.datagrams_first;
+        if self.datagrams_first {
+            self.poll_datagrams(gateway, pool, now).or_else(|| self.poll_tcp(gateway, pool, now))
+        } else {
+            self.poll_tcp(gateway, pool, now).or_else(|| self.poll_datagrams(gateway, pool, now))
+        }
     }
 
     /// Sees to it that a datagram fits its container's link: whole, or the first of its fragments.

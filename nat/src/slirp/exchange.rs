@@ -10,7 +10,7 @@ use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
 use super::flows::{Flow, Flows};
 use super::reach::{Class, Reach};
 use super::reassembly::Reassembly;
-use super::tcp::Tcp;
+use super::tcp::{ACK_DELAY, Tcp};
 use super::wire::Link;
 use crate::flow::{Address, Tuple, protocol};
 use crate::forward::{ForwardError, Forwards, Rule, RuleId};
@@ -219,7 +219,8 @@ impl Exchange {
         }
         let owner = stations.owner(ingress);
         let mss = stations.station(ingress).map_or(1_500, |station| station.mtu).saturating_sub(headers::<A>());
-        let machine = Tcp::accept(&segment, self.sequence(), mss, now);
+        let mut machine = Tcp::accept(&segment, self.sequence(), mss, now);
+        machine.delay_acks(ACK_DELAY);
         let link = Link { dst: mac, src: config.mac };
         match self.flows.insert(Flow::new(owner, link, (inside, remote, to), machine, now)) {
             Some(slot) => {
@@ -366,7 +367,8 @@ impl Exchange {
         let seen = Self::seen_as(config, client);
         let remote = self.free(seen, |it, remote| it.flows.find(inside, remote).is_some())?;
         let leave_out = if inside.is_ipv6() { headers::<Ipv6Addr>() } else { headers::<Ipv4Addr>() };
-        let machine = Tcp::dial(self.sequence(), mtu.saturating_sub(leave_out), now);
+        let mut machine = Tcp::dial(self.sequence(), mtu.saturating_sub(leave_out), now);
+        machine.delay_acks(ACK_DELAY);
         let (owner, link) = (stations.owner(port), Link { dst: mac, src: config.mac });
         let mut flow = Flow::new(owner, link, (inside, remote, client), machine, now);
         (flow.from_outside, flow.rule) = (true, rule);

@@ -61,6 +61,10 @@ const KEEPALIVES: u8 = 9;
 /// Equal acknowledgements that mean a loss (RFC 5681 3.2).
 const DUPLICATES: u8 = 3;
 
+/// How long the acknowledgement of less than two segments may wait for data to go with (RFC 9293 3.8.6.3: less than 500 ms): as long as a
+/// server nearby needs to answer, for it saves a system call.
+pub const ACK_DELAY: Duration = Duration::from_millis(1);
+
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -165,6 +169,9 @@ pub struct Tcp {
     most: u32,
     finished: bool,
     ack_due: bool,
+    /// How long an acknowledgement may wait, and until when one does.
+    patience: Duration,
+    ack_by: Option<Time>,
     syn_due: bool,
     probe_due: bool,
     /// Number and flags of a RST to be sent.
@@ -208,6 +215,8 @@ impl Tcp {
             most: u32::MAX,
             finished: false,
             ack_due: false,
+            patience: Duration::ZERO,
+            ack_by: None,
             syn_due: false,
             probe_due: false,
             rst: None,
@@ -268,6 +277,11 @@ impl Tcp {
     #[must_use]
     pub const fn first(&self) -> u32 {
         self.rcv.wrapping_sub(1)
+    }
+
+    /// Acknowledgements of little data may wait so long from now on, see [`ACK_DELAY`].
+    pub const fn delay_acks(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// At most so many octets of the next segment are taken, what is more is as if it were lost.
@@ -349,6 +363,21 @@ impl Tcp {
         }
         self.stalled = false;
         self.rearm(now);
+        emit
+    }
+
+    /// The same of the last data, the host has ended: the end goes with it, if the container has room for both.
+    pub fn send_last(&mut self, len: u32, now: Time) -> Emit {
+        let fits = self.may_send() > len;
+        let mut emit = self.send(len, now);
+        self.end(now);
+        if fits && self.fin == Some(self.next) {
+            emit.flags |= tcp::FIN;
+            self.next = self.next.wrapping_add(1);
+            if after(self.next, self.max) {
+                self.max = self.next;
+            }
+        }
         emit
     }
 
@@ -477,7 +506,7 @@ impl Tcp {
             return Taken::default();
         }
         let consume = self.acknowledged(s, now);
-        let mut taken = self.data(s);
+        let mut taken = self.data(s, now);
         taken.consume = consume;
         if taken.finish && self.timer == Timer::Idle {
             // From now on it is asked sooner.
@@ -545,7 +574,7 @@ impl Tcp {
     }
 
     #[inline]
-    fn data(&mut self, s: &Segment) -> Taken {
+    fn data(&mut self, s: &Segment, now: Time) -> Taken {
         let fin = u32::from(s.has(tcp::FIN));
         let none = Taken::default();
         if s.len + fin == 0 {
@@ -553,9 +582,10 @@ impl Tcp {
             self.ack_due |= after(self.rcv, s.seq);
             return none;
         }
-        self.ack_due = true;
         let skip = self.rcv.wrapping_sub(s.seq);
         if self.finished || after(s.seq, self.rcv) || skip > s.len {
+            // RFC 5681 4.2: at once, for its sender has lost something.
+            self.ack_due = true;
             return none;
         }
         let room = self.granted.wrapping_sub(self.rcv);
@@ -569,6 +599,13 @@ impl Tcp {
             if after(self.rcv, self.granted) {
                 self.granted = self.rcv;
             }
+        }
+        let waits = self.ack_by.is_some() || self.patience == Duration::ZERO;
+        if waits || skip > 0 || fin == 1 || len < s.len || len >= 2 * u32::from(self.mss) {
+            // RFC 9293 3.8.6.3: every second segment at the least.
+            self.ack_due = true;
+        } else {
+            self.ack_by = Some(now.after(self.patience));
         }
         Taken { skip, len, finish, ..none }
     }
@@ -627,6 +664,7 @@ impl Tcp {
 
     fn emit(&mut self, seq: u32, flags: u8) -> Emit {
         self.ack_due = false;
+        self.ack_by = None;
         let window = self.granted.wrapping_sub(self.rcv) >> self.scale;
         self.told = self.rcv.wrapping_add(window << self.scale);
         Emit { seq, ack: self.rcv, flags, window: window.min(0xffff) as u16, offer: None }
@@ -635,7 +673,8 @@ impl Tcp {
     /// When [`Tcp::expire`] is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        (self.timer != Timer::None).then_some(self.due)
+        let timer = (self.timer != Timer::None).then_some(self.due);
+        timer.into_iter().chain(self.ack_by).min()
     }
 
     fn rearm(&mut self, now: Time) {
@@ -678,6 +717,9 @@ impl Tcp {
 
     /// The deadline has come.
     pub fn expire(&mut self, now: Time) -> Expired {
+        if self.ack_by.take_if(|by| *by <= now).is_some() {
+            self.ack_due = true;
+        }
         if self.timer == Timer::None || self.due > now {
             return Expired::Goes;
         }

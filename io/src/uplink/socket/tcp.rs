@@ -27,6 +27,8 @@ pub(super) struct Stream {
     unconsumed: u32,
     readable: bool,
     closed: bool,
+    /// There is an error behind what can be read.
+    failed: bool,
     /// It is in the list of those that are ready, of those that are lazy.
     is_listed: bool,
     is_lazy: bool,
@@ -44,6 +46,7 @@ impl Stream {
             unconsumed: 0,
             readable: false,
             closed: false,
+            failed: false,
             is_listed: false,
             is_lazy: false,
             finish: false,
@@ -170,6 +173,7 @@ impl Sockets {
             stream.is_listed = true;
             self.ready.push_back(slot);
         }
+        let is_over = flow.tcp.state() == State::Over;
         exchange.flows.touched(slot);
         if taken.reset {
             self.abort(gateway, slot);
@@ -180,7 +184,8 @@ impl Sockets {
             self.held.push(Held { slot, frame, start, len });
             return Routed::Held;
         }
-        if taken.finish {
+        // Where that was all, closing the socket says it too.
+        if taken.finish && !is_over {
             self.end_of_container(slot);
         }
         exchange_due(gateway, slot);
@@ -275,7 +280,7 @@ impl Sockets {
         lazy.retain(|&slot| {
             let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
             let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
-            if stream.unconsumed < LAZY && flying > 0 {
+            if stream.unconsumed < LAZY && (flying > 0 || stream.unconsumed < LEFT) {
                 return true;
             }
             stream.consume();
@@ -295,6 +300,7 @@ impl Sockets {
         let Some(stream) = self.stream(slot) else { return };
         stream.readable |= event.readable || event.closed;
         stream.closed |= event.closed;
+        stream.failed |= event.failed;
         if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
             self.ready.push_back(slot);
         }
@@ -308,7 +314,8 @@ impl Sockets {
             return;
         }
         let Some(stream) = self.stream(slot) else { return };
-        match stream.socket.take_error() {
+        let error = if event.failed { stream.socket.take_error() } else { Ok(None) };
+        match error {
             Ok(None) => {
                 stream.readable = event.readable || event.closed;
                 stream.closed = event.closed;
@@ -528,8 +535,14 @@ impl Sockets {
                 Pumped::Idle(frame)
             }
             Ok(len) => {
-                stream.readable = len == wanted || stream.closed;
-                let emit = flow.tcp.send(len as u32, now);
+                // A stream that is closed has nothing behind what is less than asked for (epoll(7)); a reset one is told by its next peek.
+                let is_last = len < wanted && stream.closed && !stream.failed;
+                stream.readable = !is_last && (len == wanted || stream.closed);
+                let emit = if is_last { flow.tcp.send_last(len as u32, now) } else { flow.tcp.send(len as u32, now) };
+                if is_last {
+                    exchange.flows.is_due(slot);
+                }
+                let Some(flow) = exchange.flows.get_mut(slot) else { return Pumped::Idle(frame) };
                 let (link, remote, inside) = (flow.link, flow.remote, flow.inside);
                 let written = write_tcp(&mut frame, link, remote, inside, &emit, len, mss);
                 flow.count_in(frame.len() - ETHERNET_HEADER);

@@ -67,7 +67,10 @@ impl Tcp {
         (it.shift, it.mss, it.fin) = (saved.shift.min(MAX_SHIFT), saved.mss.max(LEAST_MSS), saved.fin);
         (it.rcv, it.granted, it.told, it.scale) = (saved.rcv, saved.granted, saved.told, saved.scale.min(SCALE));
         (it.offer.scale, it.finished) = (saved.offer_scale, saved.finished);
-        (it.ack_due, it.syn_due, it.seek) = (saved.ack_due, saved.syn_due, true);
+        it.delay_acks(ACK_DELAY);
+        // What waited is said at once.
+        it.ack_due = saved.ack_due || state == State::Established;
+        (it.syn_due, it.seek) = (saved.syn_due, true);
         match state {
             State::SynReceived | State::SynSent => it.arm(Timer::Handshake, now),
             State::Connecting | State::Established | State::Over => it.rearm(now),
