@@ -159,9 +159,9 @@ def measure_nat(row, programs, seconds):
         joined = row.join(lab, programs)
         reach(lab, joined)
         values = {
-            "nat-out": tcp(lab, joined, seconds),
-            "nat-in": tcp(lab, joined, seconds, back=True),
-            "nat-published": stream(lab, joined.b, joined.a, joined.published, seconds),
+            "out": tcp(lab, joined, seconds),
+            "in": tcp(lab, joined, seconds, back=True),
+            "published": stream(lab, joined.b, joined.a, joined.published, seconds),
             "rtt": rtt(lab, joined),
         }
         nginx(lab, joined)
