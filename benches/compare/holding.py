@@ -1,5 +1,6 @@
 """What it costs to hold connections: memory, file descriptors and CPU of 10,000 idle TCP flows, and whether many at once or in turn all succeed."""
 
+import contextlib
 import json
 import os
 import sys
@@ -120,31 +121,41 @@ def in_turn(lab, joined, count, found):
         found["turn-rate"] = count / result["seconds"]
 
 
-def one(row, programs, counts):
-    """All of it, for one forwarder: ({measure: value}, {step: error})."""
-    found, errors = {}, {}
+@contextlib.contextmanager
+def set_up(row, programs):
+    """A forwarder, idle, and the server beyond it."""
     with Lab() as lab:
         joined = row.join(lab, programs)
-        server = lab.start_inside(joined.b, sys.executable, CONNECTIONS, "serve", joined.target, str(min(PORTS.values())), str(len(PORTS)))
+        count = str(len(PORTS))
+        server = lab.start_inside(joined.b, sys.executable, CONNECTIONS, "serve", joined.target, str(min(PORTS.values())), count)
         server.wait_until_it_says("serving")
         time.sleep(SETTLE_SECONDS)
-        pid = joined.forwarder.pid
-        found["rss"], found["fds"] = rss_bytes(pid) / 1e6, fds(pid)
-        steps = {
-            "held": lambda: hold(lab, joined, counts["flows"], found),
-            "at once": lambda: at_once(lab, joined, counts["at_once"], found),
-            "in turn": lambda: in_turn(lab, joined, counts["in_turn"], found),
-            "back": lambda: found.update(back=seconds_until_back(pid, found["fds"])),
-        }
-        for name, step in steps.items():
-            try:
-                step()
-                joined.forwarder.check()
-            except (LabError, FileNotFoundError) as error:
-                errors[name] = str(error)
-                if joined.forwarder.child.poll() is not None:
-                    errors[name] = f"it ended, saying: {joined.forwarder.said().strip()[-300:]}"
-                    break
+        yield lab, joined, fds(joined.forwarder.pid)
+
+
+def tried(name, step, joined, errors):
+    """Takes a step; its failure is noted in `errors`, and that of the forwarder ends what follows."""
+    try:
+        step()
+    except (LabError, FileNotFoundError) as error:
+        errors[name] = str(error)
+    joined.forwarder.check()
+
+
+def one(row, programs, counts):
+    """All of it, for one forwarder: ({measure: value}, {step: error}). The idle flows have a forwarder of their own, for some are busy long after."""
+    found, errors = {}, {}
+    try:
+        with set_up(row, programs) as (lab, joined, before):
+            found["rss"], found["fds"] = rss_bytes(joined.forwarder.pid) / 1e6, before
+            tried("held", lambda: hold(lab, joined, counts["flows"], found), joined, errors)
+        with set_up(row, programs) as (lab, joined, before):
+            tried("at once", lambda: at_once(lab, joined, counts["at_once"], found), joined, errors)
+            tried("in turn", lambda: in_turn(lab, joined, counts["in_turn"], found), joined, errors)
+            back = lambda: found.update(back=seconds_until_back(joined.forwarder.pid, before))
+            tried("back", back, joined, errors)
+    except LabError as error:
+        errors[""] = str(error)
     return found, errors
 
 
@@ -153,10 +164,7 @@ def measure(rows, programs, counts):
     results, errors = {}, {}
     for name, row in rows.items():
         print(f"{name}", file=sys.stderr, flush=True)
-        try:
-            results[name], steps = one(row, programs, counts)
-        except LabError as error:
-            results[name], steps = {}, {"": str(error)}
+        results[name], steps = one(row, programs, counts)
         errors |= {f"{name}/{step}".rstrip("/"): text for step, text in steps.items()}
     return results, errors
 
