@@ -64,7 +64,7 @@ impl Uplink {
                 self.wan.probe(lease.address, now);
                 None
             }
-            event => {
+            event @ (DhcpEvent::Leased(_) | DhcpEvent::Lost) => {
                 dhcp.probing = None;
                 self.wan.end_probe();
                 // Of one that was not used, nobody has heard.
