@@ -151,7 +151,10 @@ fn a_gateway_that_ignores_our_hardware_address_is_named() {
     });
     let uplink = world.switch.json(&["uplink"]);
     let warning = uplink["warnings"][0].as_str().unwrap();
-    assert!(uplink["silent"][0] == FAR && warning.contains("set the uplink again with --mac"), "{uplink}");
+    assert!(
+        uplink["silent"][0] == FAR && warning.contains("\"vswitch uplink set socket\", or this one again with --mac"),
+        "{uplink}"
+    );
     assert_eq!(told.next().unwrap()["reason"], warning);
     let doctor = world.switch.output(&["doctor", "--json"]);
     let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
