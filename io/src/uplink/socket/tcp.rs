@@ -291,19 +291,18 @@ impl Sockets {
     }
 
     /// Takes out of sockets what containers have.
-    fn consume(&mut self, gateway: &mut Gateway) {
+    fn consume(&mut self, gateway: &Gateway) {
         let mut lazy = std::mem::take(&mut self.lazy);
-        lazy.retain(|&slot| {
-            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
-            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
-            if stream.may_leave(flying) {
-                return true;
-            }
-            stream.consume();
-            stream.in_part = flying > 0;
+        for slot in lazy.drain(..) {
+            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
+            // The next acknowledgement brings it back.
             stream.is_lazy = false;
-            false
-        });
+            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
+            if !stream.may_leave(flying) {
+                stream.consume();
+                stream.in_part = flying > 0;
+            }
+        }
         self.lazy = lazy;
     }
 
