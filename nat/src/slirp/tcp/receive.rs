@@ -97,7 +97,8 @@ impl Tcp {
             self.window_of(s);
             self.duplicates = 0;
         }
-        if after(s.ack, self.max) {
+        // Not by after() alone: a number half of sequence space on comes after none.
+        if !after(self.una, s.ack) && s.ack.wrapping_sub(self.una) > self.max.wrapping_sub(self.una) {
             self.ack_due = true;
             return Taken::default();
         }
