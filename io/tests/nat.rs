@@ -136,11 +136,7 @@ fn to_e(src: ([u8; 4], u16), port: u16, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_packet_waits_for_the_router_and_its_answer_comes_back() {
     let mut world = World::new(1_500);
-    let asked = world.out(&from_a((X, 53), b"query"));
-    assert_eq!(asked.len(), 1, "an ARP request first");
-    assert_eq!(asked[0][..6], [0xff; 6]);
-    assert_eq!(asked[0][12..14], [8, 6]);
-    assert_eq!(asked[0][38..42], ROUTER);
+    assert!(world.out(&from_a((X, 53), b"query")).is_empty(), "the router is being asked for since the uplink was set");
     assert_eq!(world.datapath.accounts().held, 1);
     let sent = world.answer_arp();
     let expected = ethernet(ROUTER, E, &ipv4(E, X, 17, 63, 0x4000, &udp((E, 5_000), (X, 53), b"query")));
