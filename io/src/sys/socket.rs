@@ -23,6 +23,25 @@ pub fn connect_stream(to: SocketAddr) -> io::Result<(Socket, bool)> {
     Ok((socket, peeks))
 }
 
+/// TCP_SYNCNT (tcp(7)) 1: a connection that is not answered fails after 3 s (RFC 6298 2.1, 5.5: 1 s, then 2 s), not after minutes.
+///
+/// # Errors
+/// The fd is no TCP socket.
+pub fn give_up_soon(socket: &Socket) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)
+}
+
+/// A datagram socket with a port that the kernel draws, which sends to and receives from there only, and tells of all errors.
+///
+/// # Errors
+/// EMFILE and the like; ENETUNREACH: there is no way.
+pub fn connect_datagrams(to: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    want_errors(&socket, to.is_ipv6())?;
+    socket.connect(&SockAddr::from(to))?;
+    Ok(socket)
+}
+
 /// An address in its own family: a socket of both families spells IPv4 as IPv6 (RFC 4291 2.5.5.2).
 #[must_use]
 pub fn plain(address: SocketAddr) -> SocketAddr {

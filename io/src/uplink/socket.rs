@@ -16,6 +16,7 @@
 mod carry;
 mod datagram;
 mod listen;
+mod query;
 mod tcp;
 
 pub use carry::{CarriedBound, CarriedMapping, CarriedSession, CarriedStream};
@@ -50,9 +51,10 @@ const LEFT_TIMES: u8 = 8;
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;
-/// The same of mappings, and of published ports.
+/// The same of mappings, of published ports, and of queries to resolvers.
 const UDP_TOKENS: usize = 2 << 28;
 const PUBLISHED_TOKENS: usize = 3 << 28;
+const QUERY_TOKENS: usize = 4 << 28;
 /// Slots behind each.
 const SLOTS: usize = (1 << 28) - 1;
 
@@ -99,6 +101,7 @@ pub struct Sockets {
     datagrams_ready: VecDeque<datagram::Place>,
     datagrams_first: bool,
     listeners: listen::Listeners,
+    asking: query::Asking,
     /// Control messages are received here.
     control: Vec<u8>,
     /// Slots of published ports' sockets, and of mappings, in the process before, and here.
@@ -133,6 +136,7 @@ impl Sockets {
             datagrams_ready: VecDeque::new(),
             datagrams_first: false,
             listeners: listen::Listeners::default(),
+            asking: query::Asking::default(),
             control: vec![0; socket::CONTROL],
             adopted: HashMap::new(),
             adopted_mappings: HashMap::new(),
@@ -169,7 +173,8 @@ impl Sockets {
             || !self.datagrams_ready.is_empty()
             || self.cutting.is_some()
             || self.listeners.has_work()
-            || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due())
+            || self.asking.has_work()
+            || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due() || exchange.queries.has_failed())
     }
 
     /// A socket's event.
@@ -179,6 +184,7 @@ impl Sockets {
             TCP_TOKENS => self.stream_event(gateway, slot, event, now),
             UDP_TOKENS => self.datagram_event(datagram::Place::Mapping(slot), event),
             PUBLISHED_TOKENS => self.published_event(slot, event),
+            QUERY_TOKENS => self.query_event(slot),
             _ => {}
         }
     }
@@ -205,6 +211,10 @@ impl Sockets {
             return Some(frame);
         }
         self.accept(gateway, now);
+        // The few and small first.
+        if let Some(frame) = self.poll_queries(gateway, pool, now) {
+            return Some(frame);
+        }
         // In turn, so that neither waits for the other to have nothing.
         self.datagrams_first = !self.datagrams_first;
         if self.datagrams_first {

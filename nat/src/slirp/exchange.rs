@@ -6,7 +6,10 @@
 //!
 //! The gateway's own address stands for services of the host: port 53 for its resolvers, a published port for itself, and its loopback
 //! where the container may ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service.
+mod resolvers;
+
 use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
+use super::dns::{Client, Queries};
 use super::flows::{Flow, Flows};
 use super::reach::{Class, Reach};
 use super::reassembly::Reassembly;
@@ -68,7 +71,7 @@ pub enum DatagramFate {
     /// The same; the socket is to be made.
     Open(u32, SocketAddr),
     /// It asks the host's resolvers.
-    Query,
+    Query(Client),
     /// Its sender is told.
     Refuse(IcmpError, DropReason),
 }
@@ -80,14 +83,16 @@ pub struct Exchange {
     pub flows: Flows,
     /// UDP and echo.
     pub datagrams: Datagrams,
+    /// Queries to the host's resolvers, by UDP.
+    pub queries: Queries,
     /// Datagrams that come in fragments.
     pub reassembly: Reassembly,
     /// What is published, IPv4.
     pub v4: Forwards<Ipv4Addr>,
     /// What is published, IPv6.
     pub v6: Forwards<Ipv6Addr>,
-    /// The host's resolvers, in their order.
-    pub resolvers: Vec<SocketAddr>,
+    /// The host's resolvers, in their order, each once.
+    resolvers: Vec<SocketAddr>,
     reach: BTreeMap<u16, Reach>,
     /// Clients of published UDP ports.
     clients: BTreeMap<(u32, SocketAddr), Ends>,
@@ -106,6 +111,7 @@ impl Exchange {
         Self {
             flows: Flows::new(key[0]),
             datagrams: Datagrams::new(key[0]),
+            queries: Queries::default(),
             reassembly: Reassembly::default(),
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
@@ -207,7 +213,7 @@ impl Exchange {
         }
         let to = match self.dial(config, ingress, remote, protocol::TCP) {
             Dial::To(to) => to,
-            Dial::Resolver => match self.resolvers.iter().find(|resolver| resolver.port() != 0) {
+            Dial::Resolver => match self.resolvers.first() {
                 Some(resolver) => *resolver,
                 None => return TcpFate::Reset(DropReason::GatewayUnserved),
             },
@@ -249,7 +255,10 @@ impl Exchange {
         }
         let to = match self.dial(config, ingress, remote, kind.number(A::IS_V6)) {
             Dial::To(to) => to,
-            Dial::Resolver if kind == Kind::Udp => return DatagramFate::Query,
+            Dial::Resolver if kind == Kind::Udp => {
+                let link = Link { dst: mac, src: config.mac };
+                return DatagramFate::Query(Client { owner, link, inside, gateway: remote });
+            }
             Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
             Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };

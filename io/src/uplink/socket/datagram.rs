@@ -13,7 +13,7 @@ use vswitch_switch::{Csum, DropReason};
 /// Octets of a datagram that are quoted in an error (RFC 1812 4.3.2.3: as much as makes 576).
 const QUOTED: usize = 512;
 /// The longest payload.
-const LONGEST: usize = 65_507;
+pub(super) const LONGEST: usize = 65_507;
 /// Errors taken from a socket in one turn.
 const ERRORS: usize = 8;
 
@@ -119,7 +119,7 @@ impl Sockets {
                     gateway.refuse_packet(packet, (IcmpError::Prohibited, DropReason::SocketRefused), now)
                 }
             },
-            DatagramFate::Query => gateway.refuse_packet(packet, (IcmpError::Port, DropReason::GatewayUnserved), now),
+            DatagramFate::Query(client) => self.take_query(gateway, client, packet, now),
             DatagramFate::Refuse(error, reason) => gateway.refuse_packet(packet, (error, reason), now),
         }
     }

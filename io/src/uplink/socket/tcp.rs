@@ -127,8 +127,14 @@ impl Sockets {
     }
 
     fn connect(&mut self, gateway: &mut Gateway, slot: u32, to: SocketAddr, packet: SocketPacket, now: Time) -> Routed {
-        let opened = socket::connect_stream(to).and_then(|(socket, peeks)| self.enter(slot, Stream::new(socket, peeks)));
+        let opened = socket::connect_stream(to).and_then(|(socket, peeks)| {
+            self.hurry(gateway, slot, &socket);
+            self.enter(slot, Stream::new(socket, peeks))
+        });
         let Err(error) = opened else { return Routed::Consumed(packet.packet.into_frame()) };
+        if self.redial(gateway, slot) {
+            return Routed::Consumed(packet.packet.into_frame());
+        }
         if let Some((exchange, stations, _)) = gateway.exchange_mut() {
             exchange.close(stations, slot);
         }
@@ -351,6 +357,9 @@ impl Sockets {
     }
 
     fn not_connected(&mut self, gateway: &mut Gateway, slot: u32, error: &io::Error) {
+        if self.redial(gateway, slot) {
+            return;
+        }
         let Some((exchange, stations, _)) = gateway.exchange_mut() else { return };
         match failure(error) {
             Failure::Reset => {
@@ -434,7 +443,9 @@ impl Sockets {
         }
         if let Some((exchange, stations, _)) = gateway.exchange_mut() {
             let closed = exchange.datagrams.end(stations, |stations, session| !stations.is_current(session.owner));
+            let asked = exchange.queries.end(stations);
             self.close_mappings(closed);
+            self.asking.close_all(asked);
         }
     }
 

@@ -32,7 +32,8 @@ impl Gateway {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         if let Some(exchange) = &self.exchange {
-            return [exchange.flows.deadline(), exchange.reassembly.deadline()].into_iter().flatten().min();
+            let deadlines = [exchange.flows.deadline(), exchange.reassembly.deadline(), exchange.queries.deadline()];
+            return deadlines.into_iter().flatten().min();
         }
         let uplink = self.uplink.as_deref()?;
         // What is ready and waits for buffers only.
