@@ -11,6 +11,7 @@ pub mod network;
 mod notify;
 mod outside;
 mod registry;
+mod resolvers;
 mod saver;
 mod verbs;
 mod watches;
@@ -33,6 +34,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
 use registry::Registry;
 pub use registry::{NAME_OCTETS, check_kind, check_name};
+use resolvers::Resolvers;
 use saver::Saver;
 use std::collections::HashMap;
 use std::fs::File;
@@ -53,6 +55,7 @@ use watches::Watches;
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const WORKER: Token = Token(2);
+const RESOLVERS: Token = Token(3);
 const FIRST_CONNECTION: usize = 16;
 const FIRST_WATCH: usize = 1_024;
 /// Requests answered before the rest of the world has its turn.
@@ -110,6 +113,7 @@ struct Daemon {
     worker: WorkerHandle,
     registry: Registry,
     outside: outside::Outside,
+    resolvers: Option<Resolvers>,
     saver: Saver,
     watches: Watches,
     sessions: HashMap<ConnectionId, Session>,
@@ -208,8 +212,8 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let report = privilege::drop_privileges(&Confinement {
         target: service,
         read_write_dirs: vec![dir.path().into()],
-        // Of /proc: who is at the other end of the socket.
-        read_dirs: NAME_DIRS.iter().copied().chain([PROC]).map(PathBuf::from).collect(),
+        // Of /proc: who is at the other end of the socket; of the rest: whom the host asks for names.
+        read_dirs: NAME_DIRS.iter().copied().chain([PROC]).map(PathBuf::from).chain(resolvers::read_dirs()).collect(),
     })?;
     let facts = Facts {
         dir: dir.clone(),
@@ -273,6 +277,7 @@ impl Daemon {
         poll.registry()
             .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
             .context(DaemonProblem::NoEvents)?;
+        let resolvers = Resolvers::watched(poll.registry(), RESOLVERS);
         let server =
             Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION).context(DaemonProblem::NoEvents)?;
         // The standard library's hash keys are the kernel's random numbers.
@@ -299,6 +304,7 @@ impl Daemon {
             worker,
             registry: Registry::new(network),
             outside: outside::Outside::default(),
+            resolvers,
             saver,
             watches: Watches::new(FIRST_WATCH),
             sessions: HashMap::new(),
@@ -328,6 +334,7 @@ impl Daemon {
                     LISTENER => {}
                     SIGNALS => self.running &= !matches!(self.signals.read_signal(), Ok(Some(_))),
                     WORKER => {}
+                    RESOLVERS => self.resolvers_changed(),
                     token if self.server.ready(token) => {}
                     token => self.vanished(token),
                 }

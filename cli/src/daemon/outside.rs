@@ -242,6 +242,7 @@ impl Daemon {
     pub(super) fn begin_sockets(&mut self) -> Result<()> {
         self.worker.set_sockets(true)??;
         self.outside.sockets = true;
+        self.set_resolvers()?;
         tracing::info!("uplink socket");
         self.saver.mark();
         Ok(())
