@@ -1,10 +1,12 @@
 //! The inner process of `run`: it makes or joins the namespaces, waits until it is plugged in, and becomes the program.
 //!
-//! What it makes: a mount namespace, always, in which the control socket's directory is hidden and /etc/resolv.conf names the gateway; a
-//! network namespace, unless it joins one; a user namespace, unless it is root, in which the user is root and nobody else exists.
+//! What it makes: a mount namespace, always, in which the control socket's directory is hidden and /etc/resolv.conf names the gateway, where
+//! that answers; a network namespace, unless it joins one; a user namespace, unless it is root, in which the user is root and nobody else
+//! exists.
 use super::super::program::{self, Refusal};
 use super::{Channel, Go, Network, Said, Setup};
 use crate::errors::RunProblem;
+use crate::resolv_conf::FILE as RESOLV_CONF;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -13,7 +15,6 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{dup2_stdin, getegid, geteuid, getppid, setsid};
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -21,7 +22,6 @@ use std::process::ExitCode;
 use vswitch_io::link::{self, Netlink};
 use vswitch_io::sys::process;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Size of the file system over the control directory: it holds a resolv.conf.
 const HIDING: &str = "size=64k,nr_inodes=8,mode=0755";
 /// Says whether AppArmor lets ordinary users have user namespaces.
@@ -48,7 +48,7 @@ fn prepare(channel: &Channel, setup: &str) -> Result<()> {
     channel.say(&Said::Ready, &[])?;
     let (go, fds): (Go, Vec<OwnedFd>) = channel.hear()?.context(RunProblem::StarterGone)?;
     let directory = std::env::current_dir();
-    mount_over(&setup.hide, go.nameserver).map_err(explain)?;
+    mount_over(&setup.hide, go.resolv_conf.as_deref()).map_err(explain)?;
     // Through the mounts: where we were may be hidden now.
     if !directory.is_ok_and(|directory| std::env::set_current_dir(directory).is_ok()) {
         std::env::set_current_dir("/")?;
@@ -106,7 +106,7 @@ fn make_namespaces(network: &Network) -> Result<(), Step> {
 ///
 /// This is against accidents: the user is root in there and can unmount. Then the daemon refuses whoever is no root outside too: see
 /// `api/peer.rs`.
-fn mount_over(hide: &Path, nameserver: Option<Ipv4Addr>) -> Result<(), Step> {
+fn mount_over(hide: &Path, resolv_conf: Option<&str>) -> Result<(), Step> {
     const NOTHING: Option<&str> = None;
     let harmless = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let read_only = harmless | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -117,18 +117,14 @@ fn mount_over(hide: &Path, nameserver: Option<Ipv4Addr>) -> Result<(), Step> {
     let hiding = step("hide the control socket");
     mount(Some("tmpfs"), hide, Some("tmpfs"), harmless, Some(HIDING)).map_err(hiding)?;
     // A host without the file asks its own resolver, if any: so does the container.
-    if let Some(nameserver) = nameserver.filter(|_| Path::new(RESOLV_CONF).exists()) {
+    if let Some(resolv_conf) = resolv_conf.filter(|_| Path::new(RESOLV_CONF).exists()) {
         let file = hide.join("resolv.conf");
-        std::fs::write(&file, resolv_conf(nameserver)).map_err(step("write a resolv.conf"))?;
+        std::fs::write(&file, resolv_conf).map_err(step("write a resolv.conf"))?;
         mount(Some(&file), RESOLV_CONF, NOTHING, MsFlags::MS_BIND, NOTHING).map_err(step("bind a resolv.conf"))?;
         mount(NOTHING, RESOLV_CONF, NOTHING, read_only, NOTHING).map_err(step("bind a resolv.conf"))?;
         std::fs::remove_file(&file).map_err(step("hide the resolv.conf"))?;
     }
     mount(NOTHING, hide, NOTHING, read_only, NOTHING).map_err(step("hide the control socket"))
-}
-
-fn resolv_conf(nameserver: Ipv4Addr) -> String {
-    format!("# vswitch: the gateway\nnameserver {nameserver}\n")
 }
 
 /// An error that names what to do.
@@ -161,11 +157,6 @@ fn explain((what, error): Step) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_resolv_conf_names_the_gateway() {
-        assert_eq!(resolv_conf(Ipv4Addr::new(10, 88, 0, 1)), "# vswitch: the gateway\nnameserver 10.88.0.1\n");
-    }
 
     #[test]
     fn errors_say_what_to_do() {

@@ -20,10 +20,12 @@ use super::attach::{self, Attached};
 use super::enter::Place;
 use super::program::{self, Refusal, SIGNALLED};
 use crate::api::client::Client;
+use crate::api::outside::Uplink;
 use crate::api::types::{Answer, NsId, Reach, Reserve, Verb};
 use crate::args::{Plug, Run, RunNetwork};
 use crate::errors::{self, RunProblem};
 use crate::print;
+use crate::resolv_conf::{FILE, ResolvConf};
 use crate::rundir::RunDir;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -37,7 +39,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use vswitch_io::netns::{Namespace, NsSpec};
 use vswitch_io::sys::{process, scm};
@@ -79,7 +81,8 @@ enum Said {
 /// To the inner process, with the program's standard input.
 #[derive(Serialize, Deserialize)]
 struct Go {
-    nameserver: Option<Ipv4Addr>,
+    /// What is to be in /etc/resolv.conf, if not the host's.
+    resolv_conf: Option<String>,
 }
 
 /// A socket between outer and inner: JSON, one object a line.
@@ -208,20 +211,27 @@ fn begin(args: &Run, network: &Network, pid: i32, channel: &Channel) -> Result<O
 }
 
 fn go(args: &Run, network: &Network, channel: &Channel, attached: Option<&Attached>) -> Result<()> {
-    let nameserver = match network {
+    let gateway = match network {
         Network::Plugged => attached.map(|attached| attached.lease.gateway),
         Network::Joined(_) => Some(super::show::info(&mut Client::connect()?)?.gateway),
         Network::Lonely | Network::Host => None,
     };
+    let resolv_conf = gateway.map(resolv_conf).transpose()?.flatten();
     let null = File::open("/dev/null")?;
     let stdin = std::io::stdin();
     let input = if args.detach { null.as_fd() } else { stdin.as_fd() };
-    channel.say(&Go { nameserver }, &[input])?;
+    channel.say(&Go { resolv_conf }, &[input])?;
     match channel.hear()? {
         // It runs, or a signal killed it before: its exit status tells.
         None | Some((Said::Ready, _)) => Ok(()),
         Some((Said::Refused(refusal), _)) => Err(refusal.into()),
     }
+}
+
+/// The container's /etc/resolv.conf, where the gateway answers for the host's resolvers; otherwise it has the host's.
+fn resolv_conf(gateway: Ipv4Addr) -> Result<Option<String>> {
+    let uplink: Option<Uplink> = Client::connect()?.ask(Verb::Uplink, &[])?;
+    Ok(uplink.is_some_and(|uplink| uplink.answers_queries()).then(|| ResolvConf::of_host(Path::new(FILE)).for_container(gateway)))
 }
 
 fn plug_in(args: &Plug, pid: i32) -> Result<(Attached, NsId)> {
