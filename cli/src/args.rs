@@ -344,6 +344,9 @@ pub struct Attach {
     /// The host itself: containers and host reach each other; needs root
     #[arg(long)]
     pub host: bool,
+    /// Have programs under "ip netns exec" ask the gateway for names: write /etc/netns/NAME/resolv.conf, until detach
+    #[arg(long, conflicts_with = "host")]
+    pub resolv_conf: bool,
     #[command(flatten)]
     pub plug: Plug,
 }

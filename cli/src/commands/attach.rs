@@ -3,6 +3,7 @@
 //! `--host` plugs in the namespace that this command and the daemon run in: an interface with an address, and nothing else of the host
 //! is changed. The way to its network is all that it gets, so the network must not be one that the host has a route to.
 use super::engine::Engine;
+use super::resolv::NetnsFile;
 use super::{bind, show, up};
 use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
@@ -61,10 +62,24 @@ pub fn run(args: &Attach) -> Result<()> {
     }
     let namespace = Namespace::open(&spec)?;
     namespace.refuse_host()?;
+    let to_write = if args.resolv_conf { Some(NetnsFile::to_be_written(&spec)?) } else { None };
     let mut wanted = reserve(&args.plug, &namespace)?;
     wanted.name = wanted.name.or_else(|| engine.map(|engine| engine.id)).or_else(|| Some(namespace.suggested_name()));
     let attached = plug(&namespace, &wanted, args.plug.offload_rung)?;
+    let gateway = attached.lease.gateway;
+    if let Some(file) = to_write {
+        file.give(gateway).inspect_err(|_| give_up(&wanted, &attached))?;
+    } else if let Some(file) = NetnsFile::of_spec(&spec) {
+        file.tell(gateway);
+    }
     print::out(&format!("{attached}\n"))
+}
+
+/// Unplugs what cannot be as it was asked for. The daemon may have ended, too.
+fn give_up(wanted: &Reserve, attached: &Attached) {
+    if let Ok(mut client) = Client::connect() {
+        let _ = client.ask::<()>(Verb::Detach { name: attached.lease.name.clone(), ns: Some(wanted.ns) }, &[]);
+    }
 }
 
 /// Plugs a namespace in. This process is in it afterwards.

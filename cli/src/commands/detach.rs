@@ -1,5 +1,6 @@
 //! `detach`: unplugs a container, by its name or its namespace, and waits until its interface is gone.
 use super::engine::Engine;
+use super::resolv::NetnsFile;
 use crate::api::client::Client;
 use crate::api::types::{NsId, Verb};
 use anyhow::Result;
@@ -15,5 +16,15 @@ pub fn run(container: &str) -> Result<()> {
     };
     let namespace = spec.and_then(|spec| Namespace::open(&spec).ok());
     let ns = namespace.map(|namespace| NsId { dev: namespace.id().dev, ino: namespace.id().ino });
-    client.ask(Verb::Detach { name: container.into(), ns }, &[])
+    let file = file_of(&mut client, container, ns)?;
+    client.ask::<()>(Verb::Detach { name: container.into(), ns }, &[])?;
+    file.map_or(Ok(()), |file| file.remove())
+}
+
+/// What `attach` may have written for it.
+fn file_of(client: &mut Client, container: &str, ns: Option<NsId>) -> Result<Option<NetnsFile>> {
+    let containers = super::show::containers(client)?;
+    let by_name = containers.iter().find(|row| row.name == container);
+    let found = by_name.or_else(|| containers.iter().find(|row| ns.is_some_and(|ns| ns.ino == row.netns)));
+    Ok(found.and_then(|row| NetnsFile::of_spec(&row.reach.spec())))
 }

@@ -20,6 +20,7 @@ pub mod mirror;
 pub mod ports;
 mod program;
 pub mod publish;
+pub mod resolv;
 pub mod restart;
 pub mod restore;
 pub mod run;

@@ -1,6 +1,7 @@
 //! The command line's side of `attach`, `run` and `exec`: namespaces, engines, interfaces.
 use nix::errno::Errno;
 use std::io;
+use std::path::PathBuf;
 use thiserror::Error;
 use vswitch_io::link::IfName;
 
@@ -15,6 +16,14 @@ pub enum AttachProblem {
     NotLookedUp,
     #[error("{ifname} went away meanwhile: attach again")]
     InterfaceGone { ifname: IfName },
+
+    // Its /etc/netns/NAME/resolv.conf.
+    #[error("{spec} has no name of \"ip netns\": leave --resolv-conf out, and give its programs a resolv.conf yourself")]
+    NoNetnsName { spec: String },
+    #[error("{} is not ours: remove it, or leave --resolv-conf out", .file.display())]
+    ResolvConfThere { file: PathBuf },
+    #[error("cannot have {} ({error}): use sudo, or leave --resolv-conf out", .file.display())]
+    ResolvConf { file: PathBuf, error: io::Error },
 
     // The host.
     #[error(
@@ -64,6 +73,12 @@ mod tests {
         NoNetlink {} => "cannot open rtnetlink: see that the kernel has it",
         NotLookedUp {} => "cannot look the interface up: attach again",
         InterfaceGone { ifname: IfName::parse("eth0").unwrap() } => "eth0 went away meanwhile: attach again",
+        NoNetnsName { spec: "pid:7".into() }
+            => "pid:7 has no name of \"ip netns\": leave --resolv-conf out, and give its programs a resolv.conf yourself",
+        ResolvConfThere { file: "/etc/netns/web/resolv.conf".into() }
+            => "/etc/netns/web/resolv.conf is not ours: remove it, or leave --resolv-conf out",
+        ResolvConf { file: "/etc/netns/web/resolv.conf".into(), error: io::Error::other("denied") }
+            => "cannot have /etc/netns/web/resolv.conf (denied): use sudo, or leave --resolv-conf out",
         HostNotRoot {}
             => "only root may plug in the host (CAP_NET_ADMIN in its network namespace): \"sudo vswitch attach --host\", to root's switch",
         RouteOverlap { network: "10.88.0.0/20".into(), route: "10.88.3.0/24".into() }
