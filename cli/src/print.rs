@@ -25,6 +25,11 @@ pub fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> Result<(
     out(&text)
 }
 
+/// What there is, in one line.
+pub fn list(things: &[impl ToString]) -> String {
+    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
     out(&(serde_json::to_string_pretty(value)? + "\n"))

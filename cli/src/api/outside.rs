@@ -31,6 +31,15 @@ impl Uplink {
     }
 }
 
+/// The uplink as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    pub uplink: Uplink,
+    /// Whom the gateway asks for names.
+    pub resolvers: Vec<IpAddr>,
+}
+
 /// A packet uplink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PacketUplink {

@@ -42,20 +42,20 @@ pub fn run(action: Option<Uplink>, json: bool) -> Result<()> {
 #[derive(Serialize)]
 struct View {
     #[serde(flatten)]
-    uplink: outside::Uplink,
+    listed: outside::Listed,
     /// What needs to be looked at, each with its remedy.
     warnings: Vec<String>,
 }
 
 fn show(json: bool) -> Result<()> {
-    let uplink: Option<outside::Uplink> = Client::connect()?.ask(Verb::Uplink, &[])?;
-    let view = uplink.map(|uplink| View { warnings: warnings(&uplink), uplink });
+    let listed: Option<outside::Listed> = Client::connect()?.ask(Verb::Uplink, &[])?;
+    let view = listed.map(|listed| View { warnings: warnings(&listed.uplink), listed });
     if json {
         return print::json(&view);
     }
-    let Some(View { uplink, warnings }) = view else { return print::out("none\n") };
+    let Some(View { listed: outside::Listed { uplink, resolvers }, warnings }) = view else { return print::out("none\n") };
     let Some(UplinkOrder { iface, mac, mtu, addresses, gateways, dhcp }) = uplink.packet() else {
-        return print::out("socket\n");
+        return print::out(&format!("socket, resolvers {}\n", print::list(&resolvers)));
     };
     let from = if dhcp { "by DHCP " } else { "" };
     let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };

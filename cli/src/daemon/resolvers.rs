@@ -4,6 +4,7 @@
 //! link to, where it is replaced. It is the directories that Landlock lets us read, for a rule about a file is lost with it. A watch tells of
 //! whatever happens there: nothing is made of that but a look.
 use super::Daemon;
+use crate::print::list;
 use crate::resolv_conf::{FILE, ResolvConf};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -136,16 +137,15 @@ impl Daemon {
     pub(super) fn resolvers_changed(&mut self) {
         let changed = self.resolvers.as_mut().is_some_and(Resolvers::changed);
         if changed && self.outside.sockets {
-            tracing::info!("resolvers {}", self.resolver_list());
+            tracing::info!("resolvers {}", list(&self.resolver_list()));
             if let Err(error) = self.set_resolvers() {
                 tracing::error!("{error:#}");
             }
         }
     }
 
-    fn resolver_list(&self) -> String {
-        let addresses = self.resolvers.iter().flat_map(|resolvers| &resolvers.addresses);
-        addresses.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
+    pub(super) fn resolver_list(&self) -> Vec<IpAddr> {
+        self.resolvers.iter().flat_map(|resolvers| &resolvers.addresses).map(SocketAddr::ip).collect()
     }
 
     /// Has the gateway ask them, where its uplink is sockets.

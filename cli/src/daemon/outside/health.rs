@@ -3,7 +3,7 @@
 //! While the interface is down its routers are silent of course, so nothing is said of them.
 use super::*;
 use crate::api::events::{Event, EventKind};
-use crate::api::outside::{PacketUplink, Sessions, Uplink};
+use crate::api::outside::{Listed, PacketUplink, Sessions, Uplink};
 use vswitch_nat::nat::NatCounts;
 use vswitch_nat::wan::reach::RouterNews;
 
@@ -47,10 +47,14 @@ impl Daemon {
 
     /// What was set, and how it is.
     pub(in crate::daemon) fn uplink(&self) -> Result<Value> {
-        let Some(order) = self.outside.uplink.clone() else { return value(self.outside.sockets.then_some(Uplink::Socket)) };
+        let Some(order) = self.outside.uplink.clone() else {
+            let listed = || Listed { uplink: Uplink::Socket, resolvers: self.resolver_list() };
+            return value(self.outside.sockets.then(listed));
+        };
         let conflicts = self.worker.gateway(|gateway, _| gateway.uplink().map_or(0, |uplink| uplink.wan.conflicts()))?;
         let silent = self.outside.silent.clone();
-        value(Some(Uplink::Packet(PacketUplink { order, silent, conflicts: conflicts.unwrap_or_default() })))
+        let uplink = Uplink::Packet(PacketUplink { order, silent, conflicts: conflicts.unwrap_or_default() });
+        value(Some(Listed { uplink, resolvers: Vec::new() }))
     }
 
     /// The NAT's sessions, if there is an uplink.
