@@ -1,6 +1,7 @@
 use super::*;
 use crate::station::{Limits, Station};
 use alloc::vec;
+use proptest::prelude::*;
 use vswitch_switch::UnicastMac;
 
 /// A and AAAA of "www.example", recursion desired.
@@ -238,4 +239,26 @@ fn a_station_takes_its_queries_with_it() {
     assert_eq!(queries.end(&stations), [waiting, failed]);
     assert!(!queries.has_failed());
     assert_eq!((queries.len(), queries.deadline()), (1, Some(at(2_005))));
+}
+
+proptest! {
+    #[test]
+    fn octets_of_all_kinds(query: Vec<u8>, mut reply: Vec<u8>, at_place in 0..64_usize, octet: u8) {
+        let mut queries = Queries::default();
+        queries.begin(client(3), &query);
+        // And what is a query but for one octet.
+        let mut message = EDNS.to_vec();
+        if let Some(place) = message.get_mut(at_place) {
+            *place = octet;
+        }
+        if let Asked::Ask(slot) = queries.begin(client(4), &message) {
+            let sent = queries.next(slot, &[resolver(1)], 7, at(0)).unwrap().1.to_vec();
+            queries.answer(slot, &mut reply, 1);
+            prop_assert_eq!(queries.answer(slot, &mut reply, 1), Answered::Ignored);
+            let mut echoed = sent;
+            echoed[2] |= RESPONSE;
+            prop_assert_eq!(queries.answer(slot, &mut echoed, 1), Answered::Deliver(client(4)));
+            prop_assert_eq!(&echoed[..2], &message[..2]);
+        }
+    }
 }
