@@ -32,10 +32,8 @@ fn client(port: u16) -> Client {
 }
 
 fn begin(queries: &mut Queries, message: &[u8]) -> u32 {
-    match queries.begin(client(3), message) {
-        Asked::Ask(slot) => slot,
-        other => panic!("{other:?}"),
-    }
+    let Asked::Ask(slot) = queries.begin(client(3), message) else { panic!("it is a query") };
+    slot
 }
 
 /// QUERY's answer: a record, and these flags.
@@ -187,7 +185,7 @@ fn what_is_no_query_is_malformed() {
         assert_eq!(queries.begin(client(3), &message), Asked::Malformed, "{what}");
     }
     // 255 octets of name are the most: four labels of 62 and the root are 253.
-    let name = |last: usize| [vec![62; 63].repeat(4), vec![last as u8; last + 1], vec![0, 0, 1, 0, 1]].concat();
+    let name = |last: usize| [[62; 63].repeat(4), vec![last as u8; last + 1], vec![0, 0, 1, 0, 1]].concat();
     let long = |last: usize| [&QUERY[..12], &name(last)].concat();
     assert!(matches!(queries.begin(client(3), &long(1)), Asked::Ask(_)));
     assert_eq!(queries.begin(client(3), &long(2)), Asked::Malformed);
@@ -227,9 +225,9 @@ fn a_station_takes_its_queries_with_it() {
     }
     let mut queries = Queries::default();
     let of = |stations: &Stations, port| Client { owner: stations.owner(port), ..client(port) };
-    let [waiting, failed, other] = [3, 3, 4].map(|port| match queries.begin(of(&stations, port), QUERY) {
-        Asked::Ask(slot) => slot,
-        asked => panic!("{asked:?}"),
+    let [waiting, failed, other] = [3, 3, 4].map(|port| {
+        let Asked::Ask(slot) = queries.begin(of(&stations, port), QUERY) else { panic!("it is a query") };
+        slot
     });
     queries.next(waiting, &[resolver(1)], 1, at(0)).unwrap();
     queries.next(failed, &[], 1, at(0));
