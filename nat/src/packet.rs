@@ -14,6 +14,7 @@
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
 use crate::offload::EXTENSION_LIMIT;
+use crate::slirp::reach::Class;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
@@ -145,7 +146,13 @@ impl<A: Readable> Packet<A> {
     /// (an address that a router never forwards, RFC 1812 5.3.7).
     #[inline]
     pub fn parse(frame: FrameBuf, l3: usize) -> Result<Self, Refused> {
-        match Self::read(&frame, l3) {
+        Self::parse_to(frame, l3, false)
+    }
+
+    /// The same; with `link_local`, the destination may be one of 169.254.0.0/16.
+    #[inline]
+    pub(crate) fn parse_to(frame: FrameBuf, l3: usize, link_local: bool) -> Result<Self, Refused> {
+        match Self::read(&frame, l3, link_local) {
             Ok((tuple, l4, end, l4_read, part, fragment_header)) => {
                 let mut frame = frame;
                 let _ = frame.set_len(end);
@@ -188,10 +195,12 @@ impl<A: Readable> Packet<A> {
 
     #[allow(clippy::type_complexity, reason = "taken apart by its only caller")]
     #[inline]
-    fn read(frame: &FrameBuf, l3: usize) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {
+    fn read(frame: &FrameBuf, l3: usize, link_local: bool) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {
         let packet = frame.bytes().get(l3..).ok_or(MALFORMED)?;
         let ip = A::read_ip(packet)?;
-        if !ip.src.is_routable() || !ip.dst.is_routable() {
+        // exception: RFC 3927 7 where the host itself, not a router, is the other end; it was allowed for this container.
+        let may_go = ip.dst.is_routable() || (link_local && is_link_local_v4(ip.dst));
+        if !ip.src.is_routable() || !may_go {
             return Err(DropReason::Martian);
         }
         let (l4, end) = (l3 + ip.header, l3 + ip.total);
@@ -216,6 +225,11 @@ impl<A: Readable> Packet<A> {
         let tuple = Tuple { src: ip.src, dst: ip.dst, sport: read.sport, dport: read.dport, protocol: ip.protocol };
         Ok((tuple, l4, end, read, ip.part, if ip.fragment_header == 0 { 0 } else { l3 + ip.fragment_header }))
     }
+}
+
+/// Whether an address is of 169.254.0.0/16. (One of fe80::/10 needs a scope, which no packet has.)
+pub(crate) fn is_link_local_v4<A: Address>(address: A) -> bool {
+    !A::IS_V6 && Class::of(address.into()) == Class::LinkLocal
 }
 
 impl<A: Address> Packet<A> {

@@ -6,8 +6,18 @@
 //!
 //! The gateway's own address stands for services of the host: port 53 for its resolvers, a published port for itself, and its loopback
 //! where the container may ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service.
-use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
-use super::flows::{Flow, Flows};
+//!
+//! *Pressure.* Sockets are bounded by the process's limit of open files ([`Exchange::set_limit`]), so that a table is full before the kernel
+//! refuses a socket. Three bounds, in this order:
+//! 1. A container has at most its own limit of sessions ([`crate::station::Limits`]).
+//! 2. It has at most [`SHARE`] times as many sessions as sockets are free (the dynamic threshold of Choudhury and Hahne, 1998): the more
+//!    there are, the fewer each may have, so that one alone leaves a quarter to the others. Under 3/16 of the limit nobody is refused so.
+//! 3. Where no socket is free, the datagram session that gives way is one that nobody answered, the longest idle first; then an answered one
+//!    that is idle for [`super::datagrams::IDLE`]. A TCP flow never does; where nothing gives way, the new one is refused.
+//!
+//! Who is refused is told (ICMP prohibited, RFC 5508 REQ-8), and it is counted: `nat_quota` for 1 and 2, `nat_full` for 3.
+use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, MAPPINGS, Outbound, Via};
+use super::flows::{FLOWS, Flow, Flows};
 use super::reach::{Class, Reach};
 use super::reassembly::Reassembly;
 use super::tcp::{ACK_DELAY, Tcp};
@@ -29,6 +39,10 @@ pub const DOMAIN: u16 = 53;
 
 /// Ports drawn for a client whose own is in use with a container's.
 const DRAWS: u32 = 64;
+/// Times what is free that one container may have.
+const SHARE: usize = 3;
+/// Sessions that give way for one new socket at the most.
+const GIVING_WAY: u32 = 32;
 /// Clients of published UDP ports that are remembered before those whose sessions are over are cleared away.
 const CLIENTS: usize = super::datagrams::SESSIONS as usize;
 
@@ -88,7 +102,8 @@ pub struct Exchange {
     pub v6: Forwards<Ipv6Addr>,
     /// The host's resolvers, in their order.
     pub resolvers: Vec<SocketAddr>,
-    reach: BTreeMap<u16, Reach>,
+    /// Sockets that flows and mappings may have together.
+    limit: usize,
     /// Clients of published UDP ports.
     clients: BTreeMap<(u32, SocketAddr), Ends>,
     random: Random,
@@ -110,7 +125,7 @@ impl Exchange {
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
             resolvers: Vec::new(),
-            reach: BTreeMap::new(),
+            limit: FLOWS + MAPPINGS,
             clients: BTreeMap::new(),
             random: Random::new(key),
         }
@@ -138,20 +153,38 @@ impl Exchange {
         self.v6.remove(id);
     }
 
-    /// What a port's container may reach.
-    pub fn set_reach(&mut self, port: u16, reach: Reach) {
-        if reach == Reach::default() {
-            self.reach.remove(&port)
-        } else {
-            self.reach.insert(port, reach)
-        };
+    /// Sockets that flows and mappings may have together; what there is beyond it goes on.
+    pub const fn set_limit(&mut self, sockets: usize) {
+        self.limit = if sockets < FLOWS + MAPPINGS { sockets } else { FLOWS + MAPPINGS };
+    }
+
+    /// Whether a container may have one more socket, for which idle sessions give way where there is none: see the module's theory.
+    fn make_room(&mut self, stations: &mut Stations, port: u16, is_flow: bool, now: Time) -> Result<(), DropReason> {
+        if !stations.may_have_session(port) {
+            return Err(DropReason::NatQuota);
+        }
+        let free = |it: &Self| it.limit.saturating_sub(it.flows.len() + it.datagrams.mappings().len());
+        let most = SHARE * free(self).max(self.limit / 16).max(1);
+        if stations.usage(port).0 as usize >= most {
+            return Err(DropReason::NatQuota);
+        }
+        if is_flow && self.flows.len() >= FLOWS {
+            return Err(DropReason::NatFull);
+        }
+        let has_room = |it: &Self| free(it) > 0 && (is_flow || it.datagrams.mappings().len() < MAPPINGS);
+        for _ in 0..GIVING_WAY {
+            if has_room(self) || !self.datagrams.give_way(stations, now) {
+                break;
+            }
+        }
+        if has_room(self) { Ok(()) } else { Err(DropReason::NatFull) }
     }
 
     /// Where a socket for `to` is to go.
     #[must_use]
-    pub fn dial(&self, config: &GatewayConfig, ingress: u16, to: SocketAddr, number: u8) -> Dial {
+    pub fn dial(&self, stations: &Stations, config: &GatewayConfig, ingress: u16, to: SocketAddr, number: u8) -> Dial {
         let default = Reach::default();
-        let reach = self.reach.get(&ingress).unwrap_or(&default);
+        let reach = stations.reach(ingress).unwrap_or(&default);
         let is_own = match to.ip() {
             IpAddr::V4(address) => address == config.address,
             IpAddr::V6(address) => config.v6.is_some_and(|v6| v6.address == address),
@@ -205,7 +238,7 @@ impl Exchange {
         if !segment.has(tcp::SYN) || segment.has(tcp::ACK) {
             return TcpFate::Reset(DropReason::NatState);
         }
-        let to = match self.dial(config, ingress, remote, protocol::TCP) {
+        let to = match self.dial(stations, config, ingress, remote, protocol::TCP) {
             Dial::To(to) => to,
             Dial::Resolver => match self.resolvers.iter().find(|resolver| resolver.port() != 0) {
                 Some(resolver) => *resolver,
@@ -214,8 +247,8 @@ impl Exchange {
             Dial::Absent => return TcpFate::Reset(DropReason::GatewayUnserved),
             Dial::Denied => return TcpFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
-        if !stations.may_have_session(ingress) {
-            return TcpFate::Refuse(IcmpError::Prohibited, DropReason::NatQuota);
+        if let Err(reason) = self.make_room(stations, ingress, true, now) {
+            return TcpFate::Refuse(IcmpError::Prohibited, reason);
         }
         let owner = stations.owner(ingress);
         let mss = stations.station(ingress).map_or(1_500, |station| station.mtu).saturating_sub(headers::<A>());
@@ -247,12 +280,17 @@ impl Exchange {
         if let Some((via, to)) = self.datagrams.known(&ends, owner, p.len(), now) {
             return DatagramFate::Send(via, to);
         }
-        let to = match self.dial(config, ingress, remote, kind.number(A::IS_V6)) {
+        let to = match self.dial(stations, config, ingress, remote, kind.number(A::IS_V6)) {
             Dial::To(to) => to,
             Dial::Resolver if kind == Kind::Udp => return DatagramFate::Query,
             Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
             Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
+        if !self.datagrams.has_mapping(&ends)
+            && let Err(reason) = self.make_room(stations, ingress, false, now)
+        {
+            return DatagramFate::Refuse(IcmpError::Prohibited, reason);
+        }
         let link = Link { dst: mac, src: config.mac };
         match self.datagrams.outbound(stations, ends, (owner, link), to, p.len(), now) {
             Outbound::Send(via, to) => DatagramFate::Send(via, to),
@@ -361,9 +399,7 @@ impl Exchange {
         now: Time,
     ) -> Option<u32> {
         let (port, inside, mac, mtu) = self.backend_of(stations, rule, (client, local, protocol::TCP))?;
-        if !stations.may_have_session(port) {
-            return None;
-        }
+        self.make_room(stations, port, true, now).ok()?;
         let seen = Self::seen_as(config, client);
         let remote = self.free(seen, |it, remote| it.flows.find(inside, remote).is_some())?;
         let leave_out = if inside.is_ipv6() { headers::<Ipv6Addr>() } else { headers::<Ipv4Addr>() };
