@@ -102,12 +102,8 @@ fn parse_net(net: &str) -> Option<(IpAddr, u8)> {
     };
     let host = u32::from(bits - prefix);
     let net = match address {
-        IpAddr::V4(address) => {
-            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(host).unwrap_or_default()))
-        }
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(host).unwrap_or_default()))
-        }
+        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(host).unwrap_or_default())),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(host).unwrap_or_default())),
     };
     Some((net, prefix))
 }
@@ -140,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_list_is_read_in_its_order() {
-        let rule = |allow, net: &str, prefix, port, protocol| ReachRule { allow, net: net.parse().unwrap(), prefix, port, protocol };
+        let rule =
+            |allow, net: &str, prefix, port, protocol| ReachRule { allow, net: net.parse().unwrap(), prefix, port, protocol };
         assert_eq!(parse("").unwrap(), Reach::default());
         let list = "allow:10.0.0.53:53/udp,deny:10.1.2.3/8,allow:host-loopback,deny:[fd00::1/8]:443/tcp,allow:[::5]:1,deny:2001:db8::1,\
                     allow:link-local,deny:all,deny:192.0.2.0/24:25";

@@ -6,7 +6,9 @@ use vswitch_nat::slirp::reach::RULES;
 pub enum ReachProblem {
     #[error("\"{entry}\" neither allows nor denies: write allow:RULE or deny:RULE")]
     NoVerb { entry: String },
-    #[error("\"{rule}\" is no rule: write an address or CIDR, CIDR:PORT or CIDR:PORT/PROTO ([CIDR]:PORT of IPv6), all, host-loopback or link-local")]
+    #[error(
+        "\"{rule}\" is no rule: write an address or CIDR, CIDR:PORT or CIDR:PORT/PROTO ([CIDR]:PORT of IPv6), all, host-loopback or link-local"
+    )]
     Net { rule: String },
     #[error("\"{rule}\" has no port: write 1 to 65535 behind the colon")]
     Port { rule: String },

@@ -128,8 +128,8 @@ impl Reach {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         // Permissions in front of the same rules, or no prohibition at all.
-        let added = self.rules.len().checked_sub(other.rules.len()).and_then(|added| self.rules.split_at_checked(added));
-        let rules = added.is_some_and(|(added, rest)| rest == other.rules && added.iter().all(|rule| rule.allow))
+        let added = self.rules.len().saturating_sub(other.rules.len());
+        let rules = self.rules.ends_with(&other.rules) && self.rules.iter().take(added).all(|rule| rule.allow)
             || self.rules.iter().all(|rule| rule.allow);
         rules && self.host_loopback >= other.host_loopback && self.link_local >= other.link_local
     }
@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn a_rule_with_a_port_is_about_protocols_that_have_ports() {
         let net = "0.0.0.0".parse().unwrap();
-        let reach = Reach { rules: alloc::vec![ReachRule { allow: false, net, prefix: 0, port: Some(53), protocol: None }], ..Reach::default() };
+        let reach = Reach {
+            rules: alloc::vec![ReachRule { allow: false, net, prefix: 0, port: Some(53), protocol: None }],
+            ..Reach::default()
+        };
         let admits = |protocol| reach.admits("192.0.2.1".parse().unwrap(), 53, protocol);
         assert!(!admits(protocol::TCP) && !admits(protocol::UDP) && admits(protocol::ICMP));
     }
