@@ -1,7 +1,7 @@
 //! What can be typed. Parsing does nothing else.
 use crate::api::types::Kind;
 use crate::errors::ValueProblem;
-use crate::settings::{AGEING, MAX_FLOWS, TABLE_LIMIT};
+use crate::settings::{AGEING, TABLE_LIMIT};
 mod outside;
 mod reach;
 
@@ -13,7 +13,7 @@ use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
 
 pub use outside::{Flows, Flush, PacketUplink, Publish, Uplink, UplinkSet};
-pub use reach::ReachRules;
+pub use reach::Reach;
 
 /// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
 const HELP: &str = "\
@@ -443,10 +443,7 @@ pub struct Plug {
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<String>,
     #[command(flatten)]
-    pub reach: ReachRules,
-    /// Sessions that it may have at once through the uplink [default: 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*MAX_FLOWS.start())..=i64::from(*MAX_FLOWS.end())))]
-    pub max_flows: Option<u32>,
+    pub reach: Reach,
     /// Any other setting, as "set" takes it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -472,8 +469,7 @@ impl Default for Plug {
             isolated: false,
             no_guard: false,
             publish: Vec::new(),
-            reach: ReachRules::default(),
-            max_flows: None,
+            reach: Reach::default(),
             set: Vec::new(),
             offload_rung: 0,
         }
@@ -527,8 +523,8 @@ mod tests {
         let Verb::Attach(attach) = Args::try_parse_from(words.split(' ')).unwrap_or_else(|error| panic!("{error}")).verb else {
             panic!("attach")
         };
-        assert_eq!(attach.plug.reach.list(), "deny:10.0.0.0/8:25,allow:host-loopback,deny:all,allow:[::1]:53/udp");
-        assert_eq!(attach.plug.max_flows, Some(9));
+        assert_eq!(attach.plug.reach.rules.list(), "deny:10.0.0.0/8:25,allow:host-loopback,deny:all,allow:[::1]:53/udp");
+        assert_eq!(attach.plug.reach.max_flows, Some(9));
         for (words, part) in [
             ("--deny host-loopback", "leave deny:host-loopback out"),
             ("--allow 10.0.0.0/33", "\"10.0.0.0/33\" is no rule: write"),

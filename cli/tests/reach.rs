@@ -60,10 +60,12 @@ fn at(address: &str, port: u16) -> SocketAddr {
 fn serve(ns: &TestNs, at: SocketAddr) {
     let (tcp, udp) = within(ns, || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
     std::thread::spawn(move || {
-        let mut greeted = Vec::new();
         for mut stream in tcp.incoming().flatten() {
-            let _ = stream.write_all(b"!");
-            greeted.push(stream);
+            std::thread::spawn(move || {
+                let _ = stream.write_all(b"!");
+                // To its end.
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
         }
     });
     std::thread::spawn(move || {

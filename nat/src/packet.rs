@@ -14,7 +14,7 @@
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
 use crate::offload::EXTENSION_LIMIT;
-use crate::slirp::reach::Class;
+use crate::slirp::reach::is_link_local_v4;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
@@ -225,11 +225,6 @@ impl<A: Readable> Packet<A> {
         let tuple = Tuple { src: ip.src, dst: ip.dst, sport: read.sport, dport: read.dport, protocol: ip.protocol };
         Ok((tuple, l4, end, read, ip.part, if ip.fragment_header == 0 { 0 } else { l3 + ip.fragment_header }))
     }
-}
-
-/// Whether an address is of 169.254.0.0/16. (One of fe80::/10 needs a scope, which no packet has.)
-pub(crate) fn is_link_local_v4<A: Address>(address: A) -> bool {
-    !A::IS_V6 && Class::of(address.into()) == Class::LinkLocal
 }
 
 impl<A: Address> Packet<A> {

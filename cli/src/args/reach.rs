@@ -1,8 +1,22 @@
-//! `--allow` and `--deny`: two flags whose common order counts, which clap's derive does not keep.
+//! `--allow`, `--deny`, `--max-flows`. The first are two flags whose common order counts, which clap's derive does not keep.
 use crate::errors::ReachProblem;
 use crate::reach;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use vswitch_nat::slirp::reach::Reach;
+use crate::settings::MAX_FLOWS;
+use clap::{Arg, ArgAction, ArgMatches, Args as Group, Command, Error, FromArgMatches};
+use std::ops::RangeInclusive;
+
+/// Where a container may go through the uplink, and how much of it it may have.
+#[derive(Group, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    #[command(flatten)]
+    pub rules: ReachRules,
+    /// Sessions that it may have at once through the uplink [default: 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(FLOWS))]
+    pub max_flows: Option<u32>,
+}
+
+/// As clap counts.
+const FLOWS: RangeInclusive<i64> = *MAX_FLOWS.start() as i64..=*MAX_FLOWS.end() as i64;
 
 /// The rules in the order in which they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,11 +55,11 @@ impl ReachRules {
 
 /// A rule that can be one, as it was written.
 fn checked(allow: bool, rule: &str) -> Result<String, ReachProblem> {
-    reach::add(&mut Reach::default(), allow, rule)?;
+    reach::add(&mut vswitch_nat::slirp::reach::Reach::default(), allow, rule)?;
     Ok(rule.into())
 }
 
-impl Args for ReachRules {
+impl Group for ReachRules {
     fn augment_args(command: Command) -> Command {
         FLAGS.into_iter().fold(command, |command, (flag, allow, help)| {
             let parser = move |rule: &str| checked(allow, rule);

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::{bind, show, up};
 use crate::api::client::Client;
 use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
-use crate::args::{Attach, Plug, ReachRules, Up};
+use crate::args::{Attach, Plug, Up};
 use crate::config::default_ifname;
 use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
 use crate::print;
@@ -148,10 +148,11 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     if args.no_guard || args.trunk.is_some() {
         set("guard", "off".into());
     }
-    if args.reach != ReachRules::default() {
-        set("reach", args.reach.list());
+    let rules = args.reach.rules.list();
+    if !rules.is_empty() {
+        set("reach", rules);
     }
-    if let Some(flows) = args.max_flows {
+    if let Some(flows) = args.reach.max_flows {
         set("max-flows", flows.to_string());
     }
     settings.extend_from_slice(&args.set);

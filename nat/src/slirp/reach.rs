@@ -68,6 +68,11 @@ impl Class {
     }
 }
 
+/// Whether an address is of 169.254.0.0/16. (One of fe80::/10 needs a scope, which no packet has.)
+pub(crate) fn is_link_local_v4<A: Address>(address: A) -> bool {
+    !A::IS_V6 && Class::of(address.into()) == Class::LinkLocal
+}
+
 /// One rule: an address with a prefix, and a port and a protocol if it is about these only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReachRule {
