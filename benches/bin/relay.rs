@@ -8,17 +8,13 @@
 //! Says "relaying" on standard error when both are open, and relays until it is killed. Needs root. A TAP keeps the kernel's own queue
 //! length: this is the floor as anyone would first write it.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
-use nix::sched::{CloneFlags, setns};
+use vswitch_benches::{Failure, inside, tap};
 use vswitch_io::relay;
-use vswitch_io::sys::{IfName, packet, tun};
-
-type Failure = Box<dyn std::error::Error>;
+use vswitch_io::sys::packet;
 
 const USAGE: &str = "usage: relay PORT PORT; PORT is tap:NS or packet:IF";
 
@@ -70,26 +66,6 @@ fn open(port: &Port) -> Result<OwnedFd, Failure> {
         Port::Tap(namespace) => inside(namespace, || Ok(tap()?)),
         Port::Packet(interface) => host_end(interface).map_err(|error| format!("{interface}: {error}").into()),
     }
-}
-
-/// Runs `act` in a named namespace and comes back.
-fn inside<T>(namespace: &str, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let there = File::open(Path::new("/run/netns").join(namespace)).map_err(|error| format!("namespace {namespace}: {error}"))?;
-    let home = File::open("/proc/self/ns/net")?;
-    setns(there, CloneFlags::CLONE_NEWNET)?;
-    let made = act();
-    setns(home, CloneFlags::CLONE_NEWNET)?;
-    made
-}
-
-/// A new TAP eth0 in the present namespace.
-fn tap() -> std::io::Result<OwnedFd> {
-    let fd = tun::open()?;
-    let eth0 = IfName::parse("eth0").map_err(std::io::Error::other)?;
-    tun::set_iff(&fd, &eth0, tun::FLAGS)?;
-    tun::set_vnet_header_size(&fd, tun::HEADER_BYTES)?;
-    tun::climb_offloads(&fd, 0)?;
-    Ok(fd)
 }
 
 fn host_end(interface: &str) -> std::io::Result<OwnedFd> {

@@ -18,13 +18,16 @@ IPERF, PUBLISHED = 5201, 8080
 @dataclasses.dataclass
 class Joined:
     """Two namespaces with an eth0 each, that reach each other through a forwarder: a reaches b at `target`, and where a NAT is between
-    them, b reaches port IPERF of a at `published`."""
+    them, b reaches port IPERF of a at `published`. `gateway` answers a's pings where the target cannot be pinged; `publish` does what is
+    still to do for `published`."""
 
     a: str
     b: str
     forwarder: object = None
     target: str = B
     published: tuple = ()
+    gateway: str = ""
+    publish: object = None
 
 
 @dataclasses.dataclass
@@ -34,6 +37,7 @@ class Programs:
     vswitch: str
     relay: str
     blast: str
+    translate: str
     other_relay: str = ""
 
 
@@ -195,13 +199,14 @@ def open_vswitch(lab, _programs):
 
 @dataclasses.dataclass
 class Row:
-    """A line of the comparison: how it is set up, what it is, and the bare relay of the same kind."""
+    """A line of the comparison: how it is set up, what it is, the bare relay of the same kind, and where rows differ in it, what is measured."""
 
     join: object
     text: str
     floor: str = ""
     both_ways: bool = False
     tools: tuple = ()
+    measures: tuple = ()
 
 
 # A row beside its floor, so that the two are measured close in time.

@@ -1,7 +1,8 @@
 """The laboratory: network namespaces and processes that a comparison makes, and removes on every way out.
 
 Every namespace is named after this process (vsb<pid>-...), every process is started here and ended by its own id. Nothing outside
-these namespaces is touched: no interface, address, rule or system service of the host.
+these namespaces is touched: no interface, address, rule or system service of the host. The one exception must be asked for (--tune):
+sysctls that are the whole machine's, put back on every way out.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -29,7 +31,9 @@ PACKAGES = {
     "ovs-vswitchd": "openvswitch-switch",
     "ovsdb-server": "openvswitch-switch",
     "ovsdb-tool": "openvswitch-switch",
+    "pasta": "passt",
     "ping": "iputils-ping",
+    "slirp4netns": "slirp4netns",
     "taskset": "util-linux",
     "wrk": "wrk",
 }
@@ -58,6 +62,14 @@ def run(*command, check=True, timeout=60.0, env=None):
         said = (done.stderr.strip() or done.stdout.strip() or "nothing")[-600:]
         raise LabError(f'"{" ".join(command)}" ended with {done.returncode}, saying: {said}')
     return done.stdout
+
+
+def write(path, value):
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
+    except OSError as error:
+        raise LabError(f"{path} cannot be set to {value}: {error.strerror}") from error
 
 
 def wait_for(what, condition, seconds=READY_SECONDS):
@@ -139,6 +151,7 @@ class Lab:
         self.prefix = f"vsb{os.getpid()}-{Lab.serial}-"
         self.spaces = []
         self.processes = []
+        self.settings = {}
         self.directory = None
 
     def __enter__(self):
@@ -149,8 +162,12 @@ class Lab:
 
     def __exit__(self, *_):
         with undisturbed():
-            for process in reversed(self.processes):
-                process.stop()
+            self.stop_from(0)
+            for path, value in self.settings.items():
+                try:
+                    write(path, value)
+                except LabError as error:
+                    print(f"compare: {error}: set it back by hand", file=sys.stderr, flush=True)
             for name in self.spaces:
                 run("ip", "netns", "del", name, check=False)
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -163,6 +180,19 @@ class Lab:
             process = Process(command, self.path(f"log{len(self.processes)}"), env)
             self.processes.append(process)
         return process
+
+    def stop_from(self, count):
+        """Stops every process but the first `count`, the youngest first."""
+        for process in reversed(self.processes[count:]):
+            process.stop()
+
+    def set_for_now(self, settings):
+        """Sets sysctls of the whole machine, {path: value}, until this laboratory is left. The one thing that it touches outside."""
+        with undisturbed():
+            for path, value in settings.items():
+                with open(path, encoding="ascii") as file:
+                    self.settings.setdefault(path, file.read().strip())
+                write(path, value)
 
     def namespace(self, label):
         """A namespace with nothing in it that speaks unasked (no IPv6: no router solicitations, no MLD)."""

@@ -1,19 +1,22 @@
-"""The measurements: one TCP stream, 60-byte frames, round-trip time, HTTP; the idle daemon. Each fails loudly, none returns a silent 0."""
+"""The measurements: TCP streams, UDP, 60-byte frames, round-trip time, HTTP; the idle daemon. Each fails loudly, none returns a silent 0."""
 
 import json
 import os
 import re
 import statistics
+import sys
 import time
 
 import forwarders
-from lab import Lab, LabError, run, wait_for
+from lab import READY_SECONDS, Lab, LabError, run, wait_for
 
 FRAME_BYTES = 60  # The smallest Ethernet frame without its checksum
 PINGS = 5000
 PING_INTERVAL = "0.0002"  # Seconds
 PINGS_NEEDED = 0.99  # Of those sent; fewer answers are not a round-trip time but a fault
 BLAST_CORE = "0"
+UDP_BYTES = "1400"
+STREAMS = 4
 DRAIN_SECONDS = 0.1  # Longer than any queue holds frames
 
 CLIENTS = 32  # Of wrk, on two threads
@@ -27,6 +30,20 @@ http {{
   uwsgi_temp_path {directory}; scgi_temp_path {directory};
   server {{ listen {address}:80 backlog=4096; location / {{ return 200 "hello"; }} }}
 }}
+"""
+
+# Tries until a TCP connection to an address and port is made.
+CONNECT = f"""
+import socket, sys, time
+deadline = time.monotonic() + {READY_SECONDS}
+while True:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close()
+        break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            sys.exit(f"no TCP connection to {{sys.argv[1]}}: {{error}}")
+        time.sleep(0.02)
 """
 
 IDLE_PORTS = 64
@@ -50,12 +67,25 @@ def tcp(lab, joined, seconds, back=False):
     return stream(lab, joined.a, joined.b, (joined.target, forwarders.IPERF), seconds, back)
 
 
-def stream(lab, client, server, target, seconds, back=False):
-    """Gbit/s received of one TCP stream from a client's namespace to a server's, which it reaches at `target`, or back."""
-    server = lab.start_inside(server, "iperf3", "-s", "-1", "--forceflush")
+def stream(lab, client, server, target, seconds, back=False, streams=1):
+    """Gbit/s received of TCP streams from a client's namespace to a server's, which it reaches at `target`, or back."""
+    options = ["-C", "cubic"] + (["-R"] if back else []) + (["-P", str(streams)] if streams > 1 else [])
+    return iperf(lab, client, server, target, seconds, options)
+
+
+def udp(lab, joined, seconds):
+    """Gbit/s received of UDP from a to b, sent as fast as a can."""
+    # Bound, or it would answer from the address that is nearest, which is not the one that was asked.
+    there = ["-B", joined.target]
+    return iperf(lab, joined.a, joined.b, (joined.target, forwarders.IPERF), seconds, ["-u", "-b", "0", "-l", UDP_BYTES], there)
+
+
+def iperf(lab, client, server, target, seconds, options, server_options=()):
+    """Gbit/s received, as iperf3 says."""
+    server = lab.start_inside(server, "iperf3", "-s", "-1", "--forceflush", *server_options)
     server.wait_until_it_says("Server listening")
     address, port = target
-    command = ["iperf3", "-c", address, "-p", str(port), "-C", "cubic", "-t", str(seconds), "-J"] + (["-R"] if back else [])
+    command = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J", *options]
     # iperf3 tells its errors in the JSON: a failed run still must be read.
     said = lab.inside(client, *command, check=False, timeout=seconds + 30)
     try:
@@ -98,8 +128,9 @@ def frames(lab, joined, seconds, blast):
 
 
 def rtt(lab, joined):
-    """Microseconds of the average round trip."""
-    said = lab.inside(joined.a, "ping", "-i", PING_INTERVAL, "-c", str(PINGS), "-q", joined.target, check=False)
+    """Microseconds of the average round trip, to the target or, where that cannot be pinged, to the gateway."""
+    target = joined.gateway or joined.target
+    said = lab.inside(joined.a, "ping", "-i", PING_INTERVAL, "-c", str(PINGS), "-q", target, check=False)
     answers = re.search(r"(\d+) received", said)
     average = re.search(r"= [\d.]+/([\d.]+)/", said)
     if answers is None or average is None:
@@ -159,9 +190,9 @@ def measure_nat(row, programs, seconds):
         joined = row.join(lab, programs)
         reach(lab, joined)
         values = {
-            "nat-out": tcp(lab, joined, seconds),
-            "nat-in": tcp(lab, joined, seconds, back=True),
-            "nat-published": stream(lab, joined.b, joined.a, joined.published, seconds),
+            "out": tcp(lab, joined, seconds),
+            "in": tcp(lab, joined, seconds, back=True),
+            "published": stream(lab, joined.b, joined.a, joined.published, seconds),
             "rtt": rtt(lab, joined),
         }
         nginx(lab, joined)
@@ -170,6 +201,59 @@ def measure_nat(row, programs, seconds):
         if joined.forwarder is not None:
             joined.forwarder.check()
         return values
+
+
+def connect(lab, joined):
+    """Waits until a's TCP reaches the web server in b."""
+    lab.inside(joined.a, sys.executable, "-c", CONNECT, joined.target, "80", timeout=2 * READY_SECONDS)
+    if joined.forwarder is not None:
+        joined.forwarder.check()
+
+
+def published(lab, joined, seconds):
+    if joined.publish is not None:
+        joined.publish()
+    return stream(lab, joined.b, joined.a, joined.published, seconds)
+
+
+def uplink_measures(lab, joined, seconds):
+    """{measure: how it is taken}."""
+    there = (joined.target, forwarders.IPERF)
+    tcp_streams = lambda back, streams: stream(lab, joined.a, joined.b, there, seconds, back, streams)
+    return {
+        "out": lambda: tcp_streams(False, 1),
+        "in": lambda: tcp_streams(True, 1),
+        "out-4": lambda: tcp_streams(False, STREAMS),
+        "in-4": lambda: tcp_streams(True, STREAMS),
+        "published": lambda: published(lab, joined, seconds),
+        "requests": lambda: requests(lab, joined, seconds),
+        "connections": lambda: requests(lab, joined, seconds, "-H", "Connection: close"),
+        "udp": lambda: udp(lab, joined, seconds),
+        "rtt": lambda: rtt(lab, joined),
+    }
+
+
+def measure_uplink(row, programs, seconds, broken):
+    """The same, for a way out through host sockets. A measure that fails is noted in `broken`, {measure: error}, and not tried again; the
+    others go on."""
+    values = {}
+    with Lab() as lab:
+        joined = row.join(lab, programs)
+        nginx(lab, joined)
+        connect(lab, joined)
+        ways = uplink_measures(lab, joined, seconds)
+        for measure in row.measures:
+            if measure in broken:
+                continue
+            running = len(lab.processes)
+            try:
+                values[measure] = ways[measure]()
+            except LabError as error:
+                broken[measure] = str(error)
+                # Its server, that would be in the next one's way.
+                lab.stop_from(running)
+            joined.forwarder.check()
+    return values
 
 
 def cpu_seconds(pid):

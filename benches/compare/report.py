@@ -8,11 +8,14 @@ MEASURES = {
     "tcp": ("TCP, one stream", "Gbit/s", ".1f"),
     "tcp-back": ("TCP, one stream, back", "Gbit/s", ".1f"),
     "frames": ("60-byte frames received", "Mframe/s", ".3f"),
-    "nat-out": ("TCP out, one stream", "Gbit/s", ".1f"),
-    "nat-in": ("TCP in, one stream", "Gbit/s", ".1f"),
-    "nat-published": ("TCP to a published port", "Gbit/s", ".1f"),
+    "out": ("TCP out, one stream", "Gbit/s", ".1f"),
+    "in": ("TCP in, one stream", "Gbit/s", ".1f"),
+    "out-4": ("TCP out, 4 streams", "Gbit/s", ".1f"),
+    "in-4": ("TCP in, 4 streams", "Gbit/s", ".1f"),
+    "published": ("TCP to a published port", "Gbit/s", ".1f"),
     "connections": ("new connections", "1/s", ".0f"),
     "requests": ("keep-alive requests", "1/s", ".0f"),
+    "udp": ("UDP received, 1400 octets each", "Gbit/s", ".2f"),
     "rtt": ("round trip", "us", ".1f"),
     "idle-cpu": ("CPU over 10 s, 64 ports", "% of a core", ".3f"),
     "idle-rss": ("resident, 64 ports", "MB", ".1f"),
@@ -21,6 +24,9 @@ MEASURES = {
 LESS_IS_BETTER = {"rtt", "idle-cpu", "idle-rss", "attach"}
 
 FLOOR, BRIDGE, OVS, KERNEL = "bare relay", "kernel bridge", "Open vSwitch", "kernel NAT"
+TRANSLATE, SLIRP, SLIRP_1500 = "translate", "slirp4netns", "slirp4netns, 1500"
+PASTA, PASTA_TUNED, PASTA_1500 = "pasta", "pasta tuned", "pasta, 1500"
+ONE_STREAM = "one stream"
 
 # (row, measure): {against: bar}: ratios at least (or at most, where less is better) this.
 RATIO_BARS = {
@@ -31,12 +37,21 @@ RATIO_BARS = {
     ("tap-tap", "rtt"): {FLOOR: 1.25},
     ("veth-veth", "rtt"): {FLOOR: 1.25},
     ("tap-veth", "rtt"): {FLOOR: 1.25},
-    ("nat", "nat-out"): {FLOOR: 0.93, KERNEL: 0.80},
-    ("nat", "nat-in"): {FLOOR: 0.93, KERNEL: 0.60},
-    ("nat", "nat-published"): {FLOOR: 0.93},
+    ("nat", "out"): {FLOOR: 0.93, KERNEL: 0.80},
+    ("nat", "in"): {FLOOR: 0.93, KERNEL: 0.60},
+    ("nat", "published"): {FLOOR: 0.93},
     ("nat", "connections"): {KERNEL: 1.1},
     ("nat", "requests"): {KERNEL: 0.75},
     ("nat", "rtt"): {KERNEL: 2.5},
+    ("uplink", "out"): {TRANSLATE: 0.90, SLIRP: 2.8, SLIRP_1500: 12.0, PASTA_TUNED: 0.88, PASTA_1500: 12.0},
+    ("uplink", "in"): {TRANSLATE: 0.85, SLIRP: 2.8, SLIRP_1500: 12.0, PASTA: 1.25, PASTA_1500: 12.0},
+    ("uplink", "out-4"): {ONE_STREAM: 1.0},
+    ("uplink", "in-4"): {ONE_STREAM: 1.0},
+    ("uplink", "published"): {PASTA: 1.2},
+    ("uplink", "connections"): {SLIRP: 1.8, PASTA: 1.8},
+    ("uplink", "requests"): {SLIRP: 1.1, PASTA: 1.3},
+    ("uplink", "udp"): {SLIRP: 2.0, PASTA: 2.0},
+    ("uplink", "rtt"): {SLIRP: 1.0},
 }
 
 # Absolute bars, at most. "No CPU use" is read as under a thousandth of a core.
@@ -45,8 +60,20 @@ VALUE_BARS = {"idle-cpu": 0.1, "idle-rss": 32.0, "attach": 25.0}
 RESAMPLES = 2000  # For the interval of a ratio of medians
 
 LAYER_2 = {BRIDGE: "bridge", OVS: "ovs"}
+HOST_SOCKETS = {
+    TRANSLATE: "translate",
+    SLIRP: "slirp4netns",
+    SLIRP_1500: "slirp4netns-1500",
+    PASTA: "pasta",
+    PASTA_TUNED: "pasta-tuned",
+    PASTA_1500: "pasta-1500",
+    ONE_STREAM: "uplink",
+}
 # Our rows, and besides the bare relay what they are compared with: {column: row}.
-OURS = {"tap-tap": LAYER_2, "veth-veth": LAYER_2, "tap-veth": LAYER_2, "nat": {KERNEL: "nat-kernel"}}
+OURS = {"tap-tap": LAYER_2, "veth-veth": LAYER_2, "tap-veth": LAYER_2, "nat": {KERNEL: "nat-kernel"}, "uplink": HOST_SOCKETS}
+
+# The measure of one stream beside that of several.
+ONE_OF = {"out-4": "out", "in-4": "in"}
 
 
 def against(row, rows):
@@ -55,9 +82,11 @@ def against(row, rows):
     return floor | OURS.get(row, {})
 
 
-def theirs_of(results, measure, other):
+def theirs_of(results, measure, column, other):
     """The other row's values. The kernel bridge and Open vSwitch have no 'back': their two ways are the same."""
     theirs = results.get(other, {})
+    if column == ONE_STREAM:
+        return theirs.get(ONE_OF.get(measure))
     return theirs.get(measure) or (theirs.get("tcp") if measure == "tcp-back" else None)
 
 
@@ -91,7 +120,7 @@ def line(results, rows, row, measure, columns):
     others = against(row, rows)
     sign = "<=" if measure in LESS_IS_BETTER else ">="
     for column in columns:
-        theirs = theirs_of(results, measure, others[column]) if column in others else None
+        theirs = theirs_of(results, measure, column, others[column]) if column in others else None
         bar = bars.get(column)
         if not theirs:
             cells.append("" if bar is None else "not measured")
@@ -123,8 +152,9 @@ def idle_lines(values, columns):
 
 
 def table(results, rows, idle, errors):
-    """The whole table in Markdown. `results`: {row: {measure: [values]}}; `errors`: {row: text}."""
-    columns = [FLOOR, *next((OURS[row] for row in rows if row in OURS), LAYER_2)]
+    """The whole table in Markdown. `results`: {row: {measure: [values]}}; `errors`: {row, or row/measure: text}."""
+    floor = [FLOOR] if any(row.floor for row in rows.values()) else []
+    columns = [*floor, *next((OURS[row] for row in rows if row in OURS), {} if not floor else LAYER_2)]
     header = ["forwarder", "measure", "median", "min-max", *(f"/ {column}" for column in columns), "bars"]
     lines = [header, ["---"] * len(header)]
     for measure in MEASURES:
@@ -132,7 +162,9 @@ def table(results, rows, idle, errors):
             if results.get(row, {}).get(measure):
                 lines.append(line(results, rows, row, measure, columns))
     lines.extend(idle_lines(idle, columns))
-    for row, text in errors.items():
+    for key, text in errors.items():
+        row, _, measure = key.partition("/")
         name = rows[row].text if row in rows else row
-        lines.append([name, "error", " ".join(text.split()).replace("|", "/"), "", *("" for _ in columns), "FAIL"])
+        what = MEASURES[measure][0] + ": error" if measure else "error"
+        lines.append([name, what, " ".join(text.split()).replace("|", "/"), "", *("" for _ in columns), "FAIL"])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,10 +1,11 @@
 //! The packet uplink: what is refused, and its interface's comings and goings, with the daemon confined as it is.
 mod common;
 
-use common::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, wait_for};
+use common::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, skip, wait_for};
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 const FAR: &str = "192.0.2.1";
 const SET: [&str; 6] = ["uplink", "set", "packet", "up0", "--ip", "192.0.2.2/24"];
@@ -150,7 +151,10 @@ fn a_gateway_that_ignores_our_hardware_address_is_named() {
     });
     let uplink = world.switch.json(&["uplink"]);
     let warning = uplink["warnings"][0].as_str().unwrap();
-    assert!(uplink["silent"][0] == FAR && warning.contains("set the uplink again with --mac"), "{uplink}");
+    assert!(
+        uplink["silent"][0] == FAR && warning.contains("\"vswitch uplink set socket\", or this one again with --mac"),
+        "{uplink}"
+    );
     assert_eq!(told.next().unwrap()["reason"], warning);
     let doctor = world.switch.output(&["doctor", "--json"]);
     let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
@@ -185,5 +189,49 @@ fn the_interfaces_own_hardware_address_serves_both() {
     wait_for("traffic", || reaches(&web, FAR));
     assert!(reaches(&world.host, FAR) && reaches(&world.far, "192.0.2.3"));
     inside_ok(&web, &["ping", "-c", "5", "-i", "0.05", "-W", "1", FAR]);
+    world.switch.assert_balanced();
+}
+
+/// By another program's server: RFC 2131 3.1 (5), an address that somebody has is declined; 4.3.2, INIT-REBOOT once the link is back.
+#[test]
+fn dhcp_declines_what_somebody_has_and_confirms_its_lease_when_the_link_is_back() {
+    let Some(()) = privileged() else { return };
+    if Command::new("busybox").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        let _ = skip("no busybox");
+        return;
+    }
+    let (world, web) = (World::new("upd"), TestNs::new("updweb"));
+    world.switch.attach(&[&web.name]);
+    // The server does not see it: it is on the link, and not on its interface's net.
+    ip(&["-n", &world.far.name, "addr", "add", "192.0.2.50/32", "dev", "far0"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (leases, pid, said) = (path("leases"), path("pid"), path("said"));
+    let config = format!(
+        "start 192.0.2.50\nend 192.0.2.51\ninterface far0\nlease_file {leases}\npidfile {pid}\n\
+         opt subnet 255.255.255.0\nopt router {FAR}\nopt lease 600\n"
+    );
+    File::create(&leases).unwrap();
+    std::fs::write(path("config"), config).unwrap();
+    let server = &mut inside(&world.far, &["busybox", "udhcpd", "-f", &path("config")]);
+    let _server = Background::start(server.stdout(Stdio::null()).stderr(File::create(&said).unwrap()));
+    let acks = || std::fs::read_to_string(&said).unwrap().matches("sending ACK to ").count();
+    world.set(&["uplink", "set", "packet", "up0", "--dhcp"]);
+    wait_for("the log", || {
+        world.logged("uplink up0: DHCP gives 192.0.2.50, which somebody else there has: declined, asking anew") == 1
+    });
+    assert!(world.switch.ok(&["uplink"]).contains("by DHCP no address yet"));
+    // Not before ten seconds have passed.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    assert_eq!(acks(), 1);
+    wait_for("the other address", || world.switch.ok(&["uplink"]).contains("by DHCP 192.0.2.51/24, gateway 192.0.2.1, "));
+    wait_for("traffic", || reaches(&web, FAR));
+    assert_eq!(acks(), 2);
+    world.link(&["set", "up0", "down"]);
+    wait_for("the log", || world.logged("uplink up0 is down") == 1);
+    world.link(&["set", "up0", "up"]);
+    wait_for("the lease confirmed", || acks() == 3);
+    wait_for("traffic", || reaches(&web, FAR));
+    assert!(world.switch.ok(&["uplink"]).contains("by DHCP 192.0.2.51/24, "));
     world.switch.assert_balanced();
 }

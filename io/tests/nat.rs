@@ -58,10 +58,10 @@ impl World {
         let station = Station { mac: UnicastMac::for_ipv4(A), v4: Some(A.into()), v6: None, mtu: 1_500, limits: Limits::default() };
         datapath.gateway.as_mut().unwrap().stations.set(port.get(), station);
         let mut world = Self { datapath, port, now };
-        // Two announcements of our address.
-        assert_eq!(world.settle(PortId::UPLINK).len(), 1);
+        // Our address is announced, and the router is asked for.
+        assert_eq!(world.settle(PortId::UPLINK).len(), 2);
         world.now = Time::from_secs(4);
-        assert_eq!(world.settle(PortId::UPLINK).len(), 1);
+        assert_eq!(world.settle(PortId::UPLINK).len(), 2);
         world
     }
 

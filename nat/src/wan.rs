@@ -8,13 +8,14 @@
 //! Nobody can fill the cache: it learns only about hops that we asked for (RFC 826's merge flag, RFC 4861 7.2.5). Somebody else's claim on an
 //! address of ours is counted ([`Wan::conflicts`]) and defended by our answers (RFC 5227 2.4 (c)).
 //!
-//! Whether the default routers answer is told ([`reach`]).
+//! Whether the default routers answer is told ([`reach`]), and before an address is used that was lent to us, whether it is free ([`probe`]).
 //!
 //! exception: RFC 4861 6.3.4. Router advertisements are heard only where no IPv6 gateway was given, and only for a default router: addresses are
 //! set by hand.
 pub mod dhcp;
 mod ndp;
 pub mod neighbor;
+pub mod probe;
 pub mod reach;
 
 use crate::flow::Address;
@@ -24,6 +25,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 pub use neighbor::Resolved;
 use neighbor::{Asked, Neighbors, Said};
+use probe::{Probe, Probed};
 use reach::{RouterNews, Routers};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use vswitch_switch::head::ETHERNET_HEADER;
@@ -132,6 +134,7 @@ pub struct Wan {
     neighbors: Neighbors,
     router: Option<Router>,
     routers: Routers,
+    probe: Option<Probe>,
     announcing: Vec<Announcing>,
     conflicts: u64,
 }
@@ -147,6 +150,7 @@ impl Wan {
             neighbors: Neighbors::new(seed),
             router: None,
             routers: Routers::default(),
+            probe: None,
             announcing: Vec::new(),
             conflicts: 0,
         };
@@ -204,6 +208,22 @@ impl Wan {
     /// Goes on counting from what another process has counted.
     pub const fn set_conflicts(&mut self, conflicts: u64) {
         self.conflicts = conflicts;
+    }
+
+    /// Begins to find out whether an address is free on the link; of one at a time.
+    pub const fn probe(&mut self, address: Ipv4Addr, now: Time) {
+        self.probe = Some(Probe::new(address, now));
+    }
+
+    /// Ends that, known or not.
+    pub const fn end_probe(&mut self) {
+        self.probe = None;
+    }
+
+    /// What came of it, once.
+    pub fn probed(&mut self) -> Option<Probed> {
+        let probed = self.probe?.result();
+        self.probe.take_if(|_| probed.is_some()).and(probed)
     }
 
     /// What became of the default routers since the last call.
@@ -297,6 +317,9 @@ impl Wan {
         }
         let is_ours = |address: Ipv4Addr| self.config.v4.iter().any(|(own, _)| *own == address);
         self.conflicts += u64::from(is_ours(asker));
+        if let Some(probe) = &mut self.probe {
+            probe.hear(asker, wanted);
+        }
         let answers = is_ours(wanted) && operation == ArpOperation::Request;
         // RFC 826: merged where it is known already; who asks us is about to talk to us, but that alone makes no entry.
         let said = if operation == ArpOperation::Reply && is_ours(wanted) { Said::Answer } else { Said::Unasked };
@@ -346,6 +369,9 @@ impl Wan {
         if let Some(asked) = self.neighbors.next_request(now) {
             return self.write(pool, |wan, frame| wan.write_request(frame, &asked));
         }
+        if let Some(address) = self.probe.as_mut().and_then(|probe| probe.next(now)) {
+            return self.write(pool, |wan, frame| wan.write_arp(frame, Ipv4Addr::UNSPECIFIED, address, None));
+        }
         let announcing = self.announcing.iter_mut().find(|announcing| announcing.due <= now)?;
         announcing.left = announcing.left.saturating_sub(1);
         announcing.due = now.after(ANNOUNCE_INTERVAL);
@@ -378,7 +404,8 @@ impl Wan {
         }
     }
 
-    /// A request from `source` for `wanted`, to everybody or to the one who had it last; both alike, an announcement (RFC 5227 1.1).
+    /// A request from `source` for `wanted`, to everybody or to the one who had it last; both alike, an announcement, and from nobody, a
+    /// probe (RFC 5227 1.1).
     fn write_arp(&self, frame: &mut FrameBuf, source: Ipv4Addr, wanted: Ipv4Addr, to: Option<UnicastMac>) -> bool {
         let mut octets = [0; ETHERNET_HEADER + ARP_LEN];
         let own = self.config.mac.mac();
@@ -414,7 +441,8 @@ impl Wan {
     pub fn deadline(&self) -> Option<Time> {
         let announcing = self.announcing.iter().map(|announcing| announcing.due).min();
         let router = self.router.map(|router| router.until);
-        announcing.into_iter().chain(router).chain(self.routers.deadline()).chain(self.neighbors.deadline()).min()
+        let probe = self.probe.as_ref().map(Probe::deadline);
+        announcing.into_iter().chain(router).chain(probe).chain(self.routers.deadline()).chain(self.neighbors.deadline()).min()
     }
 }
 

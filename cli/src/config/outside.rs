@@ -171,6 +171,13 @@ impl Source<'_> {
         if is_packet && packet.iface.is_empty() {
             return Err(self.error(here, ConfigProblem::NoUplinkInterface));
         }
+        // These are the server's to say.
+        if packet.dhcp && packet.addresses.iter().any(|address| !address.contains(':')) {
+            return Err(self.error(ip, ConfigProblem::TwoWays { one: "dhcp", other: "an IPv4 ip" }));
+        }
+        if packet.dhcp && packet.gateways.iter().any(IpAddr::is_ipv4) {
+            return Err(self.error(gateway, ConfigProblem::TwoWays { one: "dhcp", other: "an IPv4 gateway" }));
+        }
         if is_packet && packet.addresses.is_empty() && !packet.dhcp {
             return Err(self.error(here, ConfigProblem::NoUplinkAddress));
         }

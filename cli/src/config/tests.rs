@@ -171,6 +171,8 @@ fn errors_say_where() {
         (&packet("ip = [\"198.51.100.2/24\", \"x/24\"]"), "5:26: ", "ip x/24 is no address"),
         (&packet("ip = 5"), "5:6: ", "this is no string"),
         (&packet("dhcp = 1"), "5:8: ", "this is neither true nor false"),
+        (&packet("dhcp = true\nip = \"198.51.100.2/24\""), "6:6: ", "dhcp and an IPv4 ip are two ways to set one thing"),
+        (&packet("gateway = \"198.51.100.1\"\ndhcp = true"), "5:11: ", "dhcp and an IPv4 gateway are two ways"),
         (&packet("gateway = \"x\""), "5:11: ", "invalid IP address syntax: write"),
         (&packet("mac = \"01:00:5e:00:00:01\""), "5:7: ", "not one station's"),
         ("schema = 1\n[publish]\n\"80\" = \"web\"", "3:1: ", "\"80\" is no published port: write"),

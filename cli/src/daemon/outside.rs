@@ -26,6 +26,7 @@ use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::nat::NatConfig;
 use vswitch_nat::station::{Limits, Station};
 use vswitch_nat::wan::WanConfig;
+use vswitch_nat::wan::dhcp::Lease;
 use vswitch_switch::UnicastMac;
 
 /// Sockets that may be passed and not published yet.
@@ -74,6 +75,19 @@ impl Outside {
     /// The uplink's interface, for the log.
     pub fn iface(&self) -> &str {
         self.uplink.as_ref().map_or("-", |uplink| &uplink.iface)
+    }
+
+    /// Gives the uplink the IPv4 address and router of a lease, or none; as it is now.
+    fn readdress(&mut self, lease: Option<Lease>) -> Option<String> {
+        let order = self.uplink.as_mut()?;
+        order.addresses.retain(|address| address.contains(':'));
+        order.gateways.retain(IpAddr::is_ipv6);
+        self.silent.retain(IpAddr::is_ipv6);
+        if let Some(lease) = lease {
+            order.addresses.insert(0, format!("{}/{}", lease.address, lease.prefix));
+            order.gateways.extend(lease.gateway.map(IpAddr::V4));
+        }
+        Some(order.describe())
     }
 }
 
@@ -187,22 +201,30 @@ impl Daemon {
 
     /// The uplink's address came or went.
     pub(super) fn dhcp_news(&mut self, news: DhcpNews) {
-        let Some(order) = &mut self.outside.uplink else { return };
-        order.addresses.retain(|address| address.contains(':'));
-        order.gateways.retain(IpAddr::is_ipv6);
-        self.outside.silent.retain(IpAddr::is_ipv6);
+        let iface = self.outside.iface().to_owned();
         match news {
             DhcpNews::Leased(lease) => {
-                order.addresses.insert(0, format!("{}/{}", lease.address, lease.prefix));
-                order.gateways.extend(lease.gateway.map(IpAddr::V4));
-                tracing::info!("uplink {}, for {} s", order.describe(), lease.seconds);
+                let described = self.outside.readdress(Some(lease)).unwrap_or_default();
+                tracing::info!("uplink {described}, for {} s", lease.seconds);
             }
-            DhcpNews::Lost => tracing::warn!("uplink {}: its DHCP lease is lost, asking for another", order.iface),
-            DhcpNews::Inside(lease) => tracing::warn!(
-                "uplink {}: DHCP gives {}, which is in the containers' network: \"vswitch up --subnet\" with another",
-                order.iface,
-                lease.address
-            ),
+            DhcpNews::Lost => {
+                self.outside.readdress(None);
+                tracing::warn!("uplink {iface}: its DHCP lease is lost, asking for another");
+            }
+            DhcpNews::Inside(lease) => {
+                self.outside.readdress(None);
+                tracing::warn!(
+                    "uplink {iface}: DHCP gives {}, which is in the containers' network: \"vswitch up --subnet\" with another",
+                    lease.address
+                );
+            }
+            // It was never used.
+            DhcpNews::Taken(lease) => {
+                tracing::warn!(
+                    "uplink {iface}: DHCP gives {}, which somebody else there has: declined, asking anew",
+                    lease.address
+                );
+            }
         }
         self.saver.mark();
     }

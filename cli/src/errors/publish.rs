@@ -93,7 +93,8 @@ pub enum PublishProblem {
     NoCarrier { iface: String },
     #[error(
         "gateway {gateway} on {iface} does not answer {mac}: see whether it is on; where the network takes {iface}'s own hardware \
-         address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0"
+         address only (Wi-Fi, most clouds), \"vswitch uplink set socket\", or this one again with --mac, that address and \
+         net.ipv4.ip_forward=0"
     )]
     RouterSilent { gateway: IpAddr, mac: String, iface: String },
     #[error("somebody else on {iface} claims an address of the uplink (times seen: {count}): give the uplink one that nobody has")]
@@ -168,7 +169,7 @@ mod tests {
         NoCarrier { iface: "eth0".into() } => "eth0 has no carrier: see to its cable or its other end",
         RouterSilent { gateway: IpAddr::from([192, 0, 2, 1]), mac: "02:58:c0:00:02:02".into(), iface: "eth0".into() }
             => "gateway 192.0.2.1 on eth0 does not answer 02:58:c0:00:02:02: see whether it is on; where the network takes eth0's own hardware \
-                address only (Wi-Fi, most clouds), set the uplink again with --mac and that one, and net.ipv4.ip_forward=0",
+                address only (Wi-Fi, most clouds), \"vswitch uplink set socket\", or this one again with --mac, that address and net.ipv4.ip_forward=0",
         Conflicts { iface: "eth0".into(), count: 2 }
             => "somebody else on eth0 claims an address of the uplink (times seen: 2): give the uplink one that nobody has",
         HeldBy { place: "0.0.0.0:8080/tcp".into(), name: "nginx".into(), pid: 812 }

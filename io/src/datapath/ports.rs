@@ -72,7 +72,7 @@ impl Datapath {
             Some(None) | None => false,
         };
         if is_back && let Some((uplink, _)) = self.gateway.as_mut().and_then(Gateway::uplink_mut) {
-            uplink.wan.announce_all(now);
+            uplink.link_is_back(now);
         }
         is_back
     }

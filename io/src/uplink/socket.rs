@@ -44,7 +44,9 @@ const HELD: usize = 64;
 /// Acknowledged octets that are left in a socket for a while, to be taken out together.
 const LAZY: u32 = 256 << 10;
 /// The same when nothing is on the way: a socket takes several times as many.
-const LEFT: u32 = 16 << 10;
+const LEFT: u32 = 8 << 10;
+/// And so many exchanges at the most.
+const LEFT_TIMES: u8 = 8;
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;

@@ -280,7 +280,7 @@ impl Gateway {
             return Routed::Drop(p.into_frame(), DropReason::NatState);
         };
         if self.exchange.is_some() {
-            return self.to_sockets(p, head.src, ingress, now);
+            return self.give_to_sockets(p, head.src, ingress, now);
         }
         let (own, back) = (A::own(config), (Side::Inside, config.mac));
         let Some(uplink) = uplink.as_deref_mut() else {

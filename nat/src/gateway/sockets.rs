@@ -45,7 +45,7 @@ impl AnyPacket {
 
 impl Gateway {
     /// A packet from a station, its source judged.
-    pub(super) fn to_sockets<A: Routable>(&mut self, p: Packet<A>, mac: UnicastMac, ingress: u16, now: Time) -> Routed {
+    pub(super) fn give_to_sockets<A: Routable>(&mut self, p: Packet<A>, mac: UnicastMac, ingress: u16, now: Time) -> Routed {
         let Self { config, limiters, .. } = self;
         let own = A::own(config);
         let dst = p.tuple().dst;
@@ -83,7 +83,7 @@ impl Gateway {
             return Routed::Drop(p.into_frame(), DropReason::GatewayUnserved);
         };
         match exchange.reassembly.take(p, fragment, ingress, now) {
-            Assembled::Whole(p) => self.to_sockets(p, mac, ingress, now),
+            Assembled::Whole(p) => self.give_to_sockets(p, mac, ingress, now),
             Assembled::Held => Routed::Held,
             Assembled::Added(frame) => Routed::Consumed(frame),
             Assembled::Drop(frame, reason) => Routed::Drop(frame, reason),

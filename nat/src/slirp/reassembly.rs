@@ -102,7 +102,7 @@ impl Reassembly {
             return Some(frame);
         }
         let is_over = self.partial.front().is_some_and(|partial| now.since(partial.since) >= LIFETIME);
-        self.partial.pop_front_if(|_| is_over).map(|partial| partial.frame)
+        if is_over { self.partial.pop_front().map(|partial| partial.frame) } else { None }
     }
 
     /// When [`Reassembly::expire`] has something.

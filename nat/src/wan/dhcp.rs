@@ -14,8 +14,11 @@
 //!
 //! Limits: [`QUEUE`] messages that wait, of which the latest are kept; [`DNS`] servers. A server that never answers is asked every ten seconds.
 //!
-//! exception: RFC 2131 4.1 wants the time between discoveries doubled and at random; smoltcp's is fixed. RFC 2131 4.4.1, RFC 5227 2.1: the address
-//! is not probed before it is used, nor declined; [`super::Wan`] counts who else claims it. An ACK without a subnet mask is ignored.
+//! What smoltcp does not say is in [`own`]: the question of a client that comes back with its address, and that an address is somebody else's.
+//!
+//! exception: RFC 2131 4.1 wants the time between discoveries doubled and at random; smoltcp's is fixed. An ACK without a subnet mask is ignored.
+pub mod own;
+
 use crate::flow::Address;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -23,6 +26,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
+use own::Reboot;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::dhcpv4::{Event, Socket};
@@ -102,6 +106,9 @@ fn payload(frame: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Reply {
     is_ack: bool,
+    is_offer: bool,
+    /// RFC 2132 9.7.
+    server: Option<Ipv4Addr>,
     seconds: u32,
     router: Option<Ipv4Addr>,
 }
@@ -129,7 +136,14 @@ impl Reply {
         // RFC 2132 3.5: a list, in order of preference. smoltcp takes a list of one only.
         let routers = packet.options().find(|option| option.kind == OPTION_ROUTER);
         let router = routers.and_then(|option| Ipv4Addr::read(option.data)).filter(|router| router.is_routable());
-        Some(Self { is_ack, seconds: repr.lease_duration.unwrap_or(DEFAULT_LEASE), router })
+        let is_offer = repr.message_type == DhcpMessageType::Offer;
+        Some(Self {
+            is_ack,
+            is_offer,
+            server: repr.server_identifier,
+            seconds: repr.lease_duration.unwrap_or(DEFAULT_LEASE),
+            router,
+        })
     }
 }
 
@@ -169,6 +183,11 @@ impl Wire {
         // A BOOTP header has the transaction after four octets (RFC 2131 2); our IP header has no options.
         let Some(xid) = octets.get(ETHERNET_HEADER + 20 + 8 + 4..).and_then(<[u8]>::first_chunk) else { return };
         self.xid = Some(u32::from_be_bytes(*xid));
+        self.say(octets);
+    }
+
+    /// Lets a message wait to be sent.
+    fn say(&mut self, octets: Vec<u8>) {
         self.credit = self.credit.saturating_sub(1);
         if self.outbox.len() >= QUEUE {
             self.outbox.pop_front();
@@ -227,7 +246,14 @@ pub struct DhcpClient {
     lease: Option<Lease>,
     /// Where the last ACK came from.
     server: Option<UnicastMac>,
+    /// As it names itself there.
+    server_id: Option<Ipv4Addr>,
     event: Option<DhcpEvent>,
+    reboot: Option<Reboot>,
+    /// Nothing is asked for until then.
+    pause: Option<Time>,
+    /// Leases that were declined.
+    declined: u32,
 }
 
 impl fmt::Debug for DhcpClient {
@@ -251,7 +277,20 @@ impl DhcpClient {
         let interface = Interface::new(config, &mut wire, Instant::from_micros(0));
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(Socket::new());
-        Self { mac, interface, sockets, handle, wire, lease: None, server: None, event: None }
+        Self {
+            mac,
+            interface,
+            sockets,
+            handle,
+            wire,
+            lease: None,
+            server: None,
+            server_id: None,
+            event: None,
+            reboot: None,
+            pause: None,
+            declined: 0,
+        }
     }
 
     /// The lease that we have.
@@ -266,8 +305,15 @@ impl DhcpClient {
         let Some(reply) = Reply::read(frame, self.mac, xid) else { return };
         let source = frame.get(6..).and_then(<[u8]>::first_chunk).and_then(|octets| UnicastMac::new(Mac(*octets)));
         let Some(source) = source else { return };
+        if self.is_paused(now) {
+            return;
+        }
         if reply.is_ack {
-            self.server = Some(source);
+            (self.server, self.server_id) = (Some(source), reply.server);
+        }
+        // Either way it is known what becomes of the lease.
+        if !reply.is_offer {
+            self.reboot = None;
         }
         self.wire.inbox = Some(frame.to_vec());
         self.run(now, Some(reply));
@@ -275,7 +321,10 @@ impl DhcpClient {
 
     /// Does what is due.
     pub fn poll(&mut self, now: Time) {
-        self.run(now, None);
+        if !self.is_paused(now) {
+            self.run(now, None);
+            self.reboot(now);
+        }
     }
 
     fn run(&mut self, now: Time, reply: Option<Reply>) {
@@ -356,12 +405,16 @@ impl DhcpClient {
     /// When [`DhcpClient::poll`] has something to do. `now` decides nothing but what "at once" is.
     #[must_use]
     pub fn deadline(&mut self, now: Time) -> Option<Time> {
+        if self.is_paused(now) {
+            return self.pause;
+        }
         let due = self.interface.poll_at(instant(now), &self.sockets)?;
         let due = Time::from_nanos(u64::try_from(due.total_micros()).unwrap_or(0).saturating_mul(1_000));
+        let due = self.reboot_due().map_or(due, |reboot| reboot.min(due));
         // What has to be said but may not yet waits for the next credit.
         Some(if self.wire.credit == 0 { due.max(self.wire.refilled.after(REFILL)) } else { due })
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

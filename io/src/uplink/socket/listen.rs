@@ -88,13 +88,12 @@ impl Sockets {
 
     pub(super) fn published_event(&mut self, slot: u32, event: Event) {
         match self.listeners.slots.get_mut(slot as usize).map(|listener| &mut listener.bound) {
+            Some(Bound::Stream { is_listed: true, .. }) | None => {}
             Some(Bound::Stream { is_listed, .. }) => {
-                if !std::mem::replace(is_listed, true) {
-                    self.listeners.ready.push_back(slot);
-                }
+                *is_listed = true;
+                self.listeners.ready.push_back(slot);
             }
             Some(Bound::Datagrams(_)) => self.datagram_event(Place::Published(slot), event),
-            None => {}
         }
     }
 

@@ -23,6 +23,9 @@ pub(super) struct Stream {
     /// See the theory; what was sent of it is before `sent`.
     pub(super) spill: Vec<u8>,
     pub(super) sent: usize,
+    /// Exchanges whose octets were left in the socket, and whether those before were taken out in part.
+    left: u8,
+    in_part: bool,
     /// Octets that the container has and that are still in the socket.
     unconsumed: u32,
     readable: bool,
@@ -43,6 +46,8 @@ impl Stream {
             peeks,
             spill: Vec::new(),
             sent: 0,
+            left: 0,
+            in_part: false,
             unconsumed: 0,
             readable: false,
             closed: false,
@@ -53,12 +58,23 @@ impl Stream {
         }
     }
 
+    /// Whether what the container has may stay in the socket for now. Little of a socket of which nothing else is there: what stays of a
+    /// buffer of the kernel's holds all of it, and so could fill the socket for good.
+    fn may_leave(&mut self, flying: u32) -> bool {
+        if flying > 0 {
+            return self.unconsumed < LAZY;
+        }
+        self.left += 1;
+        !self.in_part && self.left < LEFT_TIMES && self.unconsumed < LEFT
+    }
+
     /// Takes out of the socket what the container has.
     pub(super) fn consume(&mut self) {
         if self.unconsumed > 0
             && let Ok(octets) = socket::discard(&self.socket, self.unconsumed as usize)
         {
             self.unconsumed = self.unconsumed.saturating_sub(u32::try_from(octets).unwrap_or(u32::MAX));
+            self.left = 0;
         }
     }
 
@@ -277,18 +293,18 @@ impl Sockets {
     }
 
     /// Takes out of sockets what containers have.
-    fn consume(&mut self, gateway: &mut Gateway) {
+    fn consume(&mut self, gateway: &Gateway) {
         let mut lazy = std::mem::take(&mut self.lazy);
-        lazy.retain(|&slot| {
-            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
-            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
-            if stream.unconsumed < LAZY && (flying > 0 || stream.unconsumed < LEFT) {
-                return true;
-            }
-            stream.consume();
+        for slot in lazy.drain(..) {
+            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
+            // The next acknowledgement brings it back.
             stream.is_lazy = false;
-            false
-        });
+            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
+            if !stream.may_leave(flying) {
+                stream.consume();
+                stream.in_part = flying > 0;
+            }
+        }
         self.lazy = lazy;
     }
 

@@ -45,7 +45,7 @@ impl Gateway {
         if let Some(frame) = uplink.poll_dhcp(pool, now) {
             return Some(Routed::Generated(Side::Uplink, frame));
         }
-        if let Some(lease) = uplink.take_lease() {
+        if let Some(lease) = uplink.take_lease(now) {
             self.lease(lease, now);
         }
         let uplink = self.uplink.as_deref_mut()?;

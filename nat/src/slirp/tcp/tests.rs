@@ -437,6 +437,10 @@ fn what_the_host_sends_is_consumed_as_it_is_acknowledged() {
 
 #[test]
 fn rfc9293_3_10_7_4_an_acknowledgement_of_what_was_not_sent_is_answered_and_dropped() {
+    // Half of sequence space on, neither number comes after the other.
+    let mut line = Line::accepted();
+    assert_eq!(line.hears(ACK, 0, 1 << 31, 5), Taken::default());
+    assert_eq!(line.acks().0, 0);
     let mut line = Line::accepted();
     line.sends(1_000);
     assert_eq!(line.hears(ACK, 0, 1_001, 5), Taken::default());

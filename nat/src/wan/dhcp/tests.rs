@@ -1,3 +1,5 @@
+//! Also makes the messages of a server for other tests.
+use super::own::{DECLINED, MAX_CONFLICTS, RATE_LIMIT};
 use super::*;
 use crate::checksum;
 use pnet_packet::Packet;
@@ -8,15 +10,16 @@ use pnet_packet::udp::{self, UdpPacket as Udp};
 use proptest::prelude::*;
 use vswitch_switch::FramePool;
 
-const OWN: [u8; 6] = [0x02, 0x58, 0, 0, 0, 9];
-const SERVER_MAC: [u8; 6] = [0x02, 0x11, 0, 0, 0, 1];
+pub(crate) const OWN: [u8; 6] = [0x02, 0x58, 0, 0, 0, 9];
+pub(crate) const SERVER_MAC: [u8; 6] = [0x02, 0x11, 0, 0, 0, 1];
 const SERVER: [u8; 4] = [192, 0, 2, 1];
-const GIVEN: [u8; 4] = [192, 0, 2, 50];
-const DISCOVER: u8 = 1;
-const OFFER: u8 = 2;
-const REQUEST: u8 = 3;
-const ACK: u8 = 5;
-const NAK: u8 = 6;
+pub(crate) const GIVEN: [u8; 4] = [192, 0, 2, 50];
+pub(crate) const DISCOVER: u8 = 1;
+pub(crate) const OFFER: u8 = 2;
+pub(crate) const REQUEST: u8 = 3;
+pub(crate) const ACK: u8 = 5;
+pub(crate) const NAK: u8 = 6;
+pub(crate) const DECLINE: u8 = 4;
 /// RFC 2132: mask, two routers, four DNS servers, lease 1000 s, server identifier.
 const OPTIONS: &[&[u8]] = &[
     &[1, 4, 255, 255, 255, 0],
@@ -28,16 +31,16 @@ const OPTIONS: &[&[u8]] = &[
 
 /// What a client's message says, read with pnet.
 #[derive(Debug, PartialEq)]
-struct Asked {
-    kind: u8,
-    xid: u32,
+pub(crate) struct Asked {
+    pub kind: u8,
+    pub xid: u32,
     to: ([u8; 6], [u8; 4]),
     from: [u8; 4],
     options: Vec<u8>,
 }
 
 impl Asked {
-    fn read(frame: &[u8]) -> Self {
+    pub fn read(frame: &[u8]) -> Self {
         let ethernet = EthernetPacket::new(frame).unwrap();
         assert_eq!((ethernet.get_source().octets(), ethernet.get_ethertype().0), (OWN, 0x0800));
         let ip = Ip::new(ethernet.payload()).unwrap();
@@ -100,7 +103,7 @@ fn message(kind: u8, xid: u32) -> Message<'static> {
     Message { kind, xid, given: if kind == NAK { [0; 4] } else { GIVEN }, source: SERVER, options: OPTIONS }
 }
 
-fn answer(kind: u8, xid: u32) -> Vec<u8> {
+pub(crate) fn answer(kind: u8, xid: u32) -> Vec<u8> {
     message(kind, xid).frame()
 }
 
@@ -325,6 +328,100 @@ fn what_is_for_it() {
         octets[at] = octet;
         assert!(!is_for_dhcp(&octets), "{at}");
     }
+}
+
+/// RFC 2131 4.3.2, INIT-REBOOT.
+fn assert_comes_back(asked: &Asked) {
+    assert_eq!((asked.kind, asked.to, asked.from), (REQUEST, ([0xff; 6], [0xff; 4]), [0; 4]));
+    assert!(asked.has(&[50, 4, 192, 0, 2, 50]) && !asked.has(&[54, 4]) && asked.has(&[55, 3, 1, 3, 6]));
+    // RFC 2131 2: the identifier of the other messages.
+    assert!(asked.has(&[&[61, 7, 1][..], &OWN].concat()));
+}
+
+#[test]
+fn one_that_comes_back_asks_for_its_address_at_once() {
+    let mut client = leased();
+    client.reconfirm(at(100));
+    assert_eq!(client.deadline(at(100)), Some(at(100)));
+    client.poll(at(100));
+    let asked = one(&mut client);
+    assert_comes_back(&asked);
+    client.receive(&answer(ACK, asked.xid), at(101));
+    assert_eq!((client.event(), client.deadline(at(101))), (None, Some(at(601))), "the lease begins anew");
+    for second in 101..600 {
+        client.poll(at(second));
+    }
+    assert!(sent(&mut client).is_empty(), "asked no more");
+    // RFC 2131 3.2 (3): on another network it is told so.
+    client.reconfirm(at(600));
+    client.poll(at(600));
+    let xid = one(&mut client).xid;
+    client.receive(&answer(NAK, xid), at(600));
+    assert_eq!((client.event(), client.lease()), (Some(DhcpEvent::Lost), None));
+    client.poll(at(600));
+    assert_eq!(one(&mut client).kind, DISCOVER);
+}
+
+/// RFC 2131 3.2 (4): where nobody answers the lease goes on.
+#[test]
+fn one_that_comes_back_and_gets_no_answer_goes_on() {
+    let mut client = leased();
+    client.reconfirm(at(100));
+    let mut asked = vec![];
+    for second in 100..500 {
+        client.poll(at(second));
+        for question in sent(&mut client) {
+            assert_comes_back(&question);
+            asked.push(second);
+        }
+    }
+    assert_eq!(asked, [100, 104, 112, 128], "twice as long each time");
+    assert_eq!((client.event(), client.deadline(at(499))), (None, Some(at(500))));
+    client.poll(at(500));
+    assert_eq!(one(&mut client).to, (SERVER_MAC, SERVER), "and is renewed in its time");
+}
+
+#[test]
+fn one_that_comes_back_without_a_lease_looks_for_one_at_once() {
+    let mut client = client();
+    client.poll(at(0));
+    assert_eq!(one(&mut client).kind, DISCOVER);
+    client.poll(at(3));
+    assert!(sent(&mut client).is_empty());
+    client.reconfirm(at(3));
+    client.poll(at(3));
+    assert_eq!(one(&mut client).kind, DISCOVER);
+}
+
+/// RFC 2131 3.1 (5), 4.4.4 and table 5; RFC 5227 2.1.1.
+#[test]
+fn an_address_that_somebody_else_has_is_declined() {
+    let mut client = client();
+    let mut now = 0;
+    for round in 1..=MAX_CONFLICTS + 1 {
+        client.poll(at(now));
+        let xid = one(&mut client).xid;
+        client.receive(&answer(OFFER, xid), at(now));
+        let xid = one(&mut client).xid;
+        client.receive(&answer(ACK, xid), at(now));
+        assert!(matches!(client.event(), Some(DhcpEvent::Leased(_))));
+        client.decline(at(now));
+        let declined = one(&mut client);
+        assert_eq!((declined.kind, declined.to, declined.from), (DECLINE, ([0xff; 6], [0xff; 4]), [0; 4]));
+        assert!(declined.has(&[50, 4, 192, 0, 2, 50]) && declined.has(&[54, 4, 192, 0, 2, 1]));
+        // RFC 2131 table 5: not in a DECLINE.
+        assert!(!declined.has(&[55, 3]) && !declined.has(&[57, 2]));
+        assert_eq!((client.event(), client.lease()), (None, None));
+        let wait = if round < MAX_CONFLICTS { DECLINED } else { RATE_LIMIT }.as_secs();
+        assert_eq!(client.deadline(at(now)), Some(at(now + wait)), "{round}");
+        client.receive(&answer(OFFER, xid), at(now + 1));
+        client.reconfirm(at(now + 1));
+        client.poll(at(now + wait - 1));
+        assert!(sent(&mut client).is_empty());
+        now += wait;
+    }
+    client.decline(at(now));
+    assert!(sent(&mut client).is_empty(), "without a lease there is nothing to decline");
 }
 
 fn state() -> impl Strategy<Value = u8> {
