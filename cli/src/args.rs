@@ -3,6 +3,7 @@ use crate::api::types::Kind;
 use crate::errors::ValueProblem;
 use crate::settings::{AGEING, TABLE_LIMIT};
 mod outside;
+mod reach;
 
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
 
 pub use outside::{Flows, Flush, PacketUplink, Publish, Uplink, UplinkSet};
+pub use reach::Reach;
 
 /// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
 const HELP: &str = "\
@@ -443,6 +445,8 @@ pub struct Plug {
     /// Publish ports, as "publish" takes them
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Any other setting, as "set" takes it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -468,6 +472,7 @@ impl Default for Plug {
             isolated: false,
             no_guard: false,
             publish: Vec::new(),
+            reach: Reach::default(),
             set: Vec::new(),
             offload_rung: 0,
         }
@@ -512,6 +517,25 @@ mod tests {
         assert_eq!((run.network, run.command), (RunNetwork::Container("web".into()), vec!["-x".into(), "--".into(), "y".into()]));
         for network in ["container:", "bridged", ""] {
             assert!(network.parse::<RunNetwork>().is_err(), "{network}");
+        }
+    }
+
+    #[test]
+    fn rules_keep_their_order() {
+        let words = "vswitch attach --deny 10.0.0.0/8:25 --allow host-loopback --max-flows 9 --deny all --allow [::1]:53/udp ns";
+        let Verb::Attach(attach) = Args::try_parse_from(words.split(' ')).unwrap_or_else(|error| panic!("{error}")).verb else {
+            panic!("attach")
+        };
+        assert_eq!(attach.plug.reach.rules.list(), "deny:10.0.0.0/8:25,allow:host-loopback,deny:all,allow:[::1]:53/udp");
+        assert_eq!(attach.plug.reach.max_flows, Some(9));
+        for (words, part) in [
+            ("--deny host-loopback", "leave deny:host-loopback out"),
+            ("--allow 10.0.0.0/33", "\"10.0.0.0/33\" is no rule: write"),
+            ("--deny 10.0.0.1:0", "write 1 to 65535 behind the colon"),
+            ("--max-flows 0", "0 is not in 1..=65536"),
+        ] {
+            let Err(error) = Args::try_parse_from(format!("vswitch attach {words} ns").split(' ')) else { panic!("{words}") };
+            assert!(error.to_string().contains(part), "{words}: {error}");
         }
     }
 

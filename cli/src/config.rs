@@ -23,7 +23,7 @@ use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network};
 use crate::errors::{self, ConfigProblem, DaemonProblem};
-use crate::settings;
+use crate::settings::{self, Settings};
 use crate::state::Publish;
 use anyhow::Result;
 use outside::{PublishEntry, UplinkEntry};
@@ -36,7 +36,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
 use vswitch_io::netns::{HOST, NsSpec};
 use vswitch_switch::mac::MacParseError;
-use vswitch_switch::port::{Guard, PortConfig};
+use vswitch_switch::port::Guard;
 use vswitch_switch::{UnicastMac, VlanMode};
 
 /// Octets of a file at the most: 4,095 containers have 1,000 each.
@@ -393,7 +393,7 @@ impl Source<'_> {
             }
         }
         let mac = UnicastMac::for_ipv4([10, 0, 0, 1]);
-        let mut config = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
+        let mut config = Settings::of(mac);
         let mut settings = Vec::new();
         for (key, value) in pairs {
             let setting = format!("{}={}", key.get_ref(), self.word(value)?);
@@ -421,9 +421,9 @@ pub struct Running {
     pub containers: Vec<Container>,
 }
 
-/// A port's configuration as a container of a file has it: from its settings.
-pub fn port_config(mac: UnicastMac, settings: &[String]) -> Result<PortConfig> {
-    settings::apply(&PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() }, mac, settings)
+/// The settings as a container of a file has it: from its settings.
+pub fn port_config(mac: UnicastMac, settings: &[String]) -> Result<Settings> {
+    settings::apply(&Settings::of(mac), mac, settings)
 }
 
 /// A file that [`parse`] reads as what runs.
@@ -452,8 +452,8 @@ pub fn write(running: &Running) -> Result<String> {
         )?;
         let mac = container.mac.parse().map_err(|error: MacParseError| DaemonProblem::BadMac { error: error.to_string() })?;
         let mut unwritten = port_config(mac, &[])?;
-        if let VlanMode::Trunk { .. } = port_config(mac, &container.settings)?.vlan {
-            unwritten.guard = Guard::Off;
+        if let VlanMode::Trunk { .. } = port_config(mac, &container.settings)?.port.vlan {
+            unwritten.port.guard = Guard::Off;
         }
         let default = settings::describe(&unwritten);
         for setting in container.settings.iter().filter(|setting| !default.contains(setting)) {

@@ -9,6 +9,7 @@ mod errors;
 mod plan;
 mod print;
 mod publish;
+mod reach;
 mod resolv_conf;
 mod rundir;
 mod settings;

@@ -1,14 +1,17 @@
 //! KEY=VALUE, as `set` takes it and `show --json` gives it: the one road by which a port's configuration changes.
 use crate::errors::{SettingProblem, ValueProblem};
+use crate::reach;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
+use vswitch_nat::slirp::reach::Reach;
+use vswitch_nat::station::SESSIONS;
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::switch::NEVER_FORWARDED;
 use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 
 /// What a port can be set to.
 pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
-storm-broadcast, storm-multicast, storm-unknown, fdb-limit";
+storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows";
 /// What the switch can be set to.
 pub const SWITCH_KEYS: &str = "ageing, group-forward";
 /// Seconds of ageing at the most (802.1Q table 8-6).
@@ -17,6 +20,32 @@ pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
 pub const TABLE_LIMIT: std::ops::RangeInclusive<i64> = 16..=1_048_576;
 /// Addresses of one port at the most.
 pub const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
+/// Sessions of one container at the most.
+pub const MAX_FLOWS: std::ops::RangeInclusive<u32> = 1..=SESSIONS;
+
+/// All that a container can be set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its port's.
+    pub port: PortConfig,
+    /// Where it may go through the uplink.
+    pub reach: Reach,
+    /// Sessions that it may have.
+    pub max_flows: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { port: PortConfig::default(), reach: Reach::default(), max_flows: SESSIONS }
+    }
+}
+
+impl Settings {
+    /// What a container has that nobody set otherwise.
+    pub fn of(mac: UnicastMac) -> Self {
+        Self { port: PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() }, ..Self::default() }
+    }
+}
 
 /// Whether a port can be set by this key.
 pub fn is_key(key: &str) -> bool {
@@ -51,18 +80,27 @@ fn split(setting: &str) -> Result<(&str, &str)> {
 }
 
 /// `config` with all settings applied; or an error, and none is.
-pub fn apply(config: &PortConfig, mac: UnicastMac, settings: &[String]) -> Result<PortConfig> {
+pub fn apply(config: &Settings, mac: UnicastMac, settings: &[String]) -> Result<Settings> {
     let mut config = config.clone();
     for setting in settings {
         let (key, value) = split(setting)?;
-        apply_one(&mut config, mac, key, value).with_context(|| format!("cannot set {setting}"))?;
+        let applied = match key {
+            "reach" => reach::parse(value).map(|reach| config.reach = reach),
+            "max-flows" => max_flows(value).map(|flows| config.max_flows = flows),
+            _ => apply_one(&mut config.port, mac, key, value),
+        };
+        applied.with_context(|| format!("cannot set {setting}"))?;
     }
-    if let VlanMode::Trunk { allowed, native: None } = &config.vlan
+    if let VlanMode::Trunk { allowed, native: None } = &config.port.vlan
         && allowed.is_empty()
     {
         bail!(SettingProblem::EmptyTrunk);
     }
     Ok(config)
+}
+
+fn max_flows(value: &str) -> Result<u32> {
+    value.parse().ok().filter(|flows| MAX_FLOWS.contains(flows)).context(ValueProblem::MaxFlows)
 }
 
 fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -> Result<()> {
@@ -107,8 +145,8 @@ fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -
 }
 
 /// All settings of a port, as [`apply`] takes them.
-pub fn describe(config: &PortConfig) -> Vec<String> {
-    let mut settings = Vec::new();
+pub fn describe(all: &Settings) -> Vec<String> {
+    let (config, mut settings) = (&all.port, Vec::new());
     match &config.vlan {
         VlanMode::Access(vid) => settings.push(format!("vlan={vid}")),
         VlanMode::Trunk { allowed, native } => {
@@ -134,6 +172,8 @@ pub fn describe(config: &PortConfig) -> Vec<String> {
         format!("storm-multicast={}", rate(config.storm.multicast)),
         format!("storm-unknown={}", rate(config.storm.unknown)),
         format!("fdb-limit={}", config.fdb_limit),
+        format!("reach={}", reach::describe(&all.reach)),
+        format!("max-flows={}", all.max_flows),
     ]);
     settings
 }
@@ -191,7 +231,7 @@ pub fn group_list(mask: u16) -> String {
 mod tests {
     use super::*;
 
-    fn set(config: &PortConfig, settings: &str) -> Result<PortConfig> {
+    fn set(config: &Settings, settings: &str) -> Result<Settings> {
         let settings: Vec<String> = settings.split_whitespace().map(Into::into).collect();
         apply(config, UnicastMac::for_ipv4([10, 88, 0, 2]), &settings)
     }
@@ -204,9 +244,10 @@ mod tests {
             "trunk=10,20-29 native=5 tpid=802.1ad hairpin=on learn=off group=7",
             "trunk=10,20 native=off flood-unknown=off flood-broadcast=off flood-multicast=off",
             "storm-broadcast=off storm-multicast=0 storm-unknown=100 fdb-limit=1",
+            "reach=allow:10.0.0.53:53/udp,deny:10.0.0.0/8,allow:host-loopback max-flows=7",
         ] {
-            let config = set(&PortConfig::default(), settings).unwrap();
-            let again = apply(&PortConfig::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();
+            let config = set(&Settings::default(), settings).unwrap();
+            let again = apply(&Settings::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();
             assert_eq!(config, again, "{settings}");
         }
     }
@@ -224,9 +265,12 @@ mod tests {
             ("guard=maybe", "on or off"),
             ("storm-broadcast=-1", "copies a second"),
             ("fdb-limit=0", "write 1 to"),
+            ("reach=deny:all,deny:x", "cannot set reach=deny:all,deny:x: rule 2: \"x\" is no rule"),
+            ("max-flows=0", "write 1 to 65536"),
+            ("max-flows=65537", "write 1 to 65536"),
             ("colour=blue", "no such key"),
         ] {
-            let error = format!("{:#}", set(&PortConfig::default(), settings).unwrap_err());
+            let error = format!("{:#}", set(&Settings::default(), settings).unwrap_err());
             assert!(error.contains(part) && !error.contains('\n'), "{settings}: {error}");
         }
     }

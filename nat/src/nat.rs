@@ -254,7 +254,7 @@ impl Nat {
     ///
     /// # Errors
     /// The reason for which it must not leave: [`DropReason::NatQuota`], [`DropReason::NatFull`], [`DropReason::NatPorts`] (RFC 5508 REQ-8:
-    /// its sender is to be told, ICMP 3/13), [`DropReason::NatState`], [`DropReason::SourceSpoof`], [`DropReason::NoRoute`],
+    /// its sender is to be told, ICMP 3/13), [`DropReason::Reach`] (the same), [`DropReason::NatState`], [`DropReason::SourceSpoof`], [`DropReason::NoRoute`],
     /// [`DropReason::TcpWindow`].
     #[inline]
     pub fn outbound<A: Family>(
@@ -279,6 +279,13 @@ impl Nat {
             A::table_mut(self).end(stations, position, now);
         }
         let phase = self.opening(p)?;
+        // Who begins is judged, not what is under way. What our own addresses have was published.
+        if let Some(reach) = stations.reach(port)
+            && !A::table(self).is_ours(tuple.dst)
+            && !reach.rules_admit(tuple.dst.into(), tuple.dport, tuple.protocol)
+        {
+            return Err(DropReason::Reach);
+        }
         // Before a mapping is made, which a refused session would leave behind.
         self.make_room::<A>(stations, stations.owner(port), now)?;
         let plan = self.plan_outbound(stations, &tuple, phase, port, now)?;

@@ -14,6 +14,7 @@
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
 use crate::offload::EXTENSION_LIMIT;
+use crate::slirp::reach::is_link_local_v4;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
@@ -146,7 +147,13 @@ impl<A: Readable> Packet<A> {
     /// (an address that a router never forwards, RFC 1812 5.3.7).
     #[inline]
     pub fn parse(frame: FrameBuf, l3: usize) -> Result<Self, Refused> {
-        match Self::read(&frame, l3) {
+        Self::parse_to(frame, l3, false)
+    }
+
+    /// The same; with `link_local`, the destination may be one of 169.254.0.0/16.
+    #[inline]
+    pub(crate) fn parse_to(frame: FrameBuf, l3: usize, link_local: bool) -> Result<Self, Refused> {
+        match Self::read(&frame, l3, link_local) {
             Ok((tuple, l4, end, l4_read, part, fragment_header)) => {
                 let mut frame = frame;
                 let _ = frame.set_len(end);
@@ -189,10 +196,12 @@ impl<A: Readable> Packet<A> {
 
     #[allow(clippy::type_complexity, reason = "taken apart by its only caller")]
     #[inline]
-    fn read(frame: &FrameBuf, l3: usize) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {
+    fn read(frame: &FrameBuf, l3: usize, link_local: bool) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {
         let packet = frame.bytes().get(l3..).ok_or(MALFORMED)?;
         let ip = A::read_ip(packet)?;
-        if !ip.src.is_routable() || !ip.dst.is_routable() {
+        // exception: RFC 3927 7 where the host itself, not a router, is the other end; it was allowed for this container.
+        let may_go = ip.dst.is_routable() || (link_local && is_link_local_v4(ip.dst));
+        if !ip.src.is_routable() || !may_go {
             return Err(DropReason::Martian);
         }
         let (l4, end) = (l3 + ip.header, l3 + ip.total);

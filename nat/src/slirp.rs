@@ -6,12 +6,13 @@
 //! - [`tcp`], [`flows`]: one connection, translated between segments and a socket, and the table of them;
 //! - [`datagrams`]: UDP and echo, mappings and sessions; [`reassembly`]: what comes in fragments;
 //! - [`dns`]: queries to the gateway, which the host's resolvers answer;
-//! - [`reach`]: where containers may go;
+//! - [`reach`]: where containers may go; [`pressure`]: who has a socket when there are not enough;
 //! - [`wire`]: writing frames.
 pub mod datagrams;
 pub mod dns;
 pub mod exchange;
 pub mod flows;
+pub mod pressure;
 pub mod reach;
 pub mod reassembly;
 pub mod tcp;

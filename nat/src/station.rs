@@ -7,6 +7,8 @@
 //! A station that goes, or gets other addresses, begins another *generation*: sessions remember theirs, and what is of an older one is
 //! dead at once, whoever finds it (N66), without a walk over the table.
 use crate::flow::Address;
+use crate::slirp::reach::Reach;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -63,12 +65,14 @@ pub struct Owner {
 }
 
 /// A place for one port's station, and what it has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Slot {
     station: Option<Station>,
     generation: u16,
     sessions: u32,
     ports: u32,
+    /// Where it may go; anywhere without.
+    reach: Option<Box<Reach>>,
 }
 
 /// Where a packet to an inside address goes.
@@ -137,7 +141,7 @@ impl Stations {
         let Some(slot) = self.slots.get_mut(usize::from(port)) else { return };
         let station = slot.station.take();
         self.changes = self.changes.wrapping_add(1);
-        *slot = Slot { station: None, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
+        *slot = Slot { station: None, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0, reach: None };
         for address in station.into_iter().flat_map(|station| [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)]).flatten() {
             if self.by_address.get(&address) == Some(&port) {
                 self.by_address.remove(&address);
@@ -161,8 +165,22 @@ impl Stations {
     pub fn flush(&mut self, port: u16) {
         self.changes = self.changes.wrapping_add(1);
         if let Some(slot) = self.slots.get_mut(usize::from(port)) {
-            *slot = Slot { station: slot.station, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0 };
+            (slot.generation, slot.sessions, slot.ports) = (slot.generation.wrapping_add(1), 0, 0);
         }
+    }
+
+    /// Where a port's station may go, until it is removed or has other addresses.
+    pub fn set_reach(&mut self, port: u16, reach: Reach) {
+        if let Some(slot) = self.slots.get_mut(usize::from(port)).filter(|slot| slot.station.is_some()) {
+            slot.reach = (reach != Reach::default()).then(|| Box::new(reach));
+        }
+    }
+
+    /// The same, as far as anything was set.
+    #[inline]
+    #[must_use]
+    pub fn reach(&self, port: u16) -> Option<&Reach> {
+        self.slots.get(usize::from(port))?.reach.as_deref()
     }
 
     /// A port's station.
@@ -332,5 +350,21 @@ mod tests {
         let owner = stations.owner(1);
         stations.remove(1);
         assert!(!stations.is_current(owner) && stations.way(Ipv4Addr::new(10, 0, 0, 4)).is_none());
+    }
+
+    #[test]
+    fn reach_is_of_a_station_and_goes_with_it() {
+        let mut stations = Stations::new(1);
+        let reach = Reach { host_loopback: true, ..Reach::default() };
+        stations.set_reach(1, reach.clone());
+        assert_eq!(stations.reach(1), None, "nobody is there");
+        stations.set(1, station(2));
+        stations.set_reach(1, reach.clone());
+        stations.set(1, Station { mtu: 1_400, ..station(2) });
+        stations.flush(1);
+        assert_eq!(stations.reach(1), Some(&reach));
+        stations.remove(1);
+        stations.set(1, station(3));
+        assert_eq!(stations.reach(1), None, "the next one is not given what another was");
     }
 }

@@ -163,6 +163,13 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     if args.no_guard || args.trunk.is_some() {
         set("guard", "off".into());
     }
+    let rules = args.reach.rules.list();
+    if !rules.is_empty() {
+        set("reach", rules);
+    }
+    if let Some(flows) = args.reach.max_flows {
+        set("max-flows", flows.to_string());
+    }
     settings.extend_from_slice(&args.set);
     Ok(Reserve {
         name: args.name.clone(),

@@ -281,6 +281,7 @@ fn what_is_written_is_read() {
             row("b.c", 2, &["vlan=10", "isolated=on", "guard=off", "storm-unknown=off", "storm-broadcast=7"]),
             row("t", 3, &["trunk=10,20-29", "native=5", "tpid=802.1ad"]),
             row("u", 4, &["trunk=10", "guard=off", "learn=off", "fdb-limit=9"]),
+            row("v", 5, &["reach=allow:[fd00::/8]:53/udp,deny:10.0.0.0/8,deny:all,allow:host-loopback", "max-flows=9"]),
         ],
     };
     let text = write(&running).unwrap();

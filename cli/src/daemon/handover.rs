@@ -23,7 +23,7 @@ use super::{Daemon, network::Network};
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
 use crate::errors::HandoverProblem;
 use crate::rundir::{self, Other};
-use crate::settings;
+use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
@@ -41,7 +41,6 @@ use vswitch_io::link::IfName;
 use vswitch_io::netns;
 use vswitch_io::port::Port;
 use vswitch_switch::fdb::FdbRow;
-use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
@@ -377,14 +376,13 @@ impl Daemon {
     fn adopt(&mut self, state: State, port: OwnedFd, watch: Option<OwnedFd>) -> Result<()> {
         let id = PortId::new(state.port).context(HandoverProblem::NoSuchPort)?;
         let mac = state.mac.parse().map_err(|error| HandoverProblem::Mac { mac: state.mac.clone(), error })?;
-        let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
-        let config = settings::apply(&default, mac, &state.settings)?;
+        let config = settings::apply(&Settings::of(mac), mac, &state.settings)?;
         let port = match state.kind {
             Kind::Tap => Port::tap(port, state.mask),
             Kind::Veth => Port::packet(port),
         };
         let port = port.map_err(|error| HandoverProblem::PortFd { error: error.to_string() })?;
-        let taken = self.worker.adopt_port(id, port, config.clone(), state.mtu)?;
+        let taken = self.worker.adopt_port(id, port, config.port.clone(), state.mtu)?;
         taken.map_err(|error| HandoverProblem::PortNotTaken { id, error })?;
         let id_of_ns = netns::NsId { dev: state.ns.dev, ino: state.ns.ino };
         let watch = state.watch.zip(watch).map(|(kind, fd)| {

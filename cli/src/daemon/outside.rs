@@ -31,6 +31,8 @@ use vswitch_switch::UnicastMac;
 
 /// Sockets that may be passed and not published yet.
 const STAGED: usize = 65_536;
+/// Open files that containers' flows never have, at the most: 4,095 ports, and published ports.
+const RESERVED_FILES: u64 = 16_384;
 
 /// A publication's rules, one of each family at the most.
 type Rules = (Option<Rule<Ipv4Addr>>, Option<Rule<Ipv6Addr>>);
@@ -142,9 +144,20 @@ impl Daemon {
             v4: Some(container.ip),
             v6: Some(self.registry.network.ip6(container.ip)),
             mtu: container.mtu,
-            limits: Limits::default(),
+            limits: Limits { sessions: container.config.max_flows, ..Limits::default() },
         };
-        self.worker.gateway(move |gateway, _| gateway.stations.set(port.get(), station))?;
+        let reach = container.config.reach.clone();
+        self.worker.gateway(move |gateway, _| {
+            let port = port.get();
+            let was_there = gateway.stations.station(port).is_some();
+            let before = gateway.stations.reach(port).cloned().unwrap_or_default();
+            gateway.stations.set(port, station);
+            // What it had begun and might no longer begin is not left to it.
+            if was_there && !reach.covers(&before) {
+                gateway.flush(port);
+            }
+            gateway.stations.set_reach(port, reach);
+        })?;
         Ok(())
     }
 
@@ -241,6 +254,12 @@ impl Daemon {
     /// Makes the host's sockets the uplink, nothing published yet.
     pub(super) fn begin_sockets(&mut self) -> Result<()> {
         self.worker.set_sockets(true)??;
+        let most = sockets_of(self.facts.open_files_limit);
+        self.worker.gateway(move |gateway, _| {
+            if let Some((exchange, ..)) = gateway.exchange_mut() {
+                exchange.set_limit(most);
+            }
+        })?;
         self.outside.sockets = true;
         self.set_resolvers()?;
         tracing::info!("uplink socket");
@@ -439,6 +458,12 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Sockets that containers' flows may have, of so many open files: what is left is for ports, published ports and the daemon itself.
+fn sockets_of(open_files: u64) -> usize {
+    let reserved = (open_files / 4).min(RESERVED_FILES);
+    usize::try_from(open_files - reserved).unwrap_or(usize::MAX)
 }
 
 /// The sockets of a range out of those that were passed: one for each port at the least.

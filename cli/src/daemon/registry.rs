@@ -5,14 +5,13 @@
 use super::network::{Network, PREFIX6};
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
 use crate::errors::{NameProblem, PublishProblem};
-use crate::settings;
+use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
 use vswitch_io::netns::{NsSpec, WatchKind};
-use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
@@ -31,7 +30,7 @@ pub struct Container {
     pub mac: UnicastMac,
     pub ifname: IfName,
     pub mtu: u16,
-    pub config: PortConfig,
+    pub config: Settings,
     pub port: Option<PortId>,
     pub ready: bool,
     /// What tells that its namespace is gone.
@@ -128,8 +127,7 @@ impl Registry {
         if let Some(other) = self.containers.values().find(|other| other.mac == mac) {
             bail!(NameProblem::MacTaken { mac, at: at(other) });
         }
-        let default = PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() };
-        let config = settings::apply(&default, mac, &wanted.settings)?;
+        let config = settings::apply(&Settings::of(mac), mac, &wanted.settings)?;
         let (ns, reach, kind, mtu) = (wanted.ns, wanted.reach.clone(), wanted.kind, wanted.mtu);
         let (watch, since) = (String::new(), SystemTime::now());
         let container =
@@ -211,7 +209,7 @@ impl Registry {
             netns: container.ns.ino,
             reach: container.reach.clone(),
             namespace: container.reach.spec().to_string(),
-            vlan: settings::vlans(&container.config.vlan),
+            vlan: settings::vlans(&container.config.port.vlan),
             settings: settings::describe(&container.config),
         }
     }

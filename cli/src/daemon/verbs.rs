@@ -134,7 +134,7 @@ impl Daemon {
         let port = port.map_err(|error| VerbProblem::PortFd { error: error.to_string() })?;
         let watch = watch.map(|(kind, fd)| checked_watch(kind, fd, container.ns)).transpose()?;
         let watch_text = registry::watch_text(watch.as_ref().map(|watch| &watch.kind));
-        let (config, mtu) = (container.config.clone(), container.mtu);
+        let (config, mtu) = (container.config.port.clone(), container.mtu);
         let port = self.worker.add_port(port, config, mtu)?.map_err(|error| port_error(error, &name))?;
         // The number may be that of a port that went just now: what the worker tells of that one comes before ours.
         self.fetch_news();
@@ -201,11 +201,12 @@ impl Daemon {
         }
         let (container, port) = self.registry.attached(name)?;
         let config = settings::apply(&container.config, container.mac, wanted)?;
-        self.worker.set_port(port, config.clone(), container.mtu)?.map_err(|error| port_error(error, name))?;
+        self.worker.set_port(port, config.port.clone(), container.mtu)?.map_err(|error| port_error(error, name))?;
         if let Some(container) = self.registry.get_mut(name) {
             container.config = config;
             self.saver.mark();
         }
+        self.enter_station(name)?;
         done()
     }
 
@@ -229,7 +230,7 @@ impl Daemon {
     fn fdb_add(&self, vlan: u16, mac: &str, name: &str) -> Result<Value> {
         let (vid, mac) = vlan_and_mac(vlan, mac)?;
         let (container, port) = self.registry.attached(name)?;
-        if !container.config.vlan.carries(vid) {
+        if !container.config.port.vlan.carries(vid) {
             bail!(VerbProblem::NotInVlan { name: name.into(), vid });
         }
         self.worker.fdb_add(vid, mac, port)?.map_err(|error| match error {

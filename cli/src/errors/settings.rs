@@ -1,5 +1,5 @@
 //! What `set` and `group-forward` take.
-use crate::settings::{AGEING, FDB_LIMIT, KEYS, SWITCH_KEYS};
+use crate::settings::{AGEING, FDB_LIMIT, KEYS, MAX_FLOWS, SWITCH_KEYS};
 use thiserror::Error;
 use vswitch_switch::storm::MAX_COPIES_PER_SECOND;
 
@@ -34,6 +34,8 @@ pub enum ValueProblem {
     FdbLimit,
     #[error("write {} to {} s", AGEING.start(), AGEING.end())]
     Ageing,
+    #[error("write {} to {}", MAX_FLOWS.start(), MAX_FLOWS.end())]
+    MaxFlows,
     #[error("write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14")]
     GroupForward,
     #[error("write bridge, none, host or container:NAME")]
@@ -47,7 +49,7 @@ mod tests {
     table! { SettingProblem:
         NoSetting { setting: "vlan".into() } => "\"vlan\" is no setting: write KEY=VALUE",
         NoKey {} => "there is no such key: choose of vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, \
-                     flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit",
+                     flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows",
         NoSwitchKey { key: "mtu".into() } => "the switch has no key \"mtu\": choose of ageing, group-forward",
         EmptyTrunk {} => "a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port",
         NoTrunk {} => "the port is no trunk: write trunk=LIST first",
@@ -64,6 +66,7 @@ mod tests {
             Group {} => "write 0 (none) to 255",
             FdbLimit {} => "write 1 to 1048576",
             Ageing {} => "write 10 to 1000000 s",
+            MaxFlows {} => "write 1 to 65536",
             GroupForward {} => "write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14",
             RunNetwork {} => "write bridge, none, host or container:NAME",
         }

@@ -181,10 +181,10 @@ impl Gateway {
         } else {
             match head.ethertype {
                 EtherType::ARP => arp::receive(&self.config, &mut frame, head),
-                EtherType::IPV4 if self.routes::<Ipv4Addr>(&frame, head) => {
+                EtherType::IPV4 if self.routes::<Ipv4Addr>(&frame, head, ingress) => {
                     return self.outward::<Ipv4Addr>(frame, head, ingress, now);
                 }
-                EtherType::IPV6 if self.routes::<Ipv6Addr>(&frame, head) => {
+                EtherType::IPV6 if self.routes::<Ipv6Addr>(&frame, head, ingress) => {
                     return self.outward::<Ipv6Addr>(frame, head, ingress, now);
                 }
                 EtherType::IPV4 => icmp::receive(&self.config, &mut frame, head),

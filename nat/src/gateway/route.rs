@@ -22,6 +22,7 @@ use crate::icmp_error::{IcmpError, Limiter, deserves_error, write_error};
 use crate::nat::{Family, Nat, NatConfig};
 use crate::packet::Packet;
 use crate::ports::Random;
+use crate::slirp::reach::is_link_local_v4;
 use crate::wan::dhcp::is_for_dhcp;
 use crate::wan::{Linked, Received, Resolved, Wan, WanConfig, WanOutput};
 use alloc::boxed::Box;
@@ -220,7 +221,7 @@ pub(super) fn refuse<A: Routable>(
 /// What the sender of a packet from inside is told of a drop, if anything.
 fn told(reason: DropReason) -> Option<IcmpError> {
     // N47: RFC 5508 REQ-8.
-    if [DropReason::NatFull, DropReason::NatPorts, DropReason::NatQuota].contains(&reason) {
+    if [DropReason::NatFull, DropReason::NatPorts, DropReason::NatQuota, DropReason::Reach].contains(&reason) {
         Some(IcmpError::Prohibited)
     } else {
         (reason == DropReason::NoRoute).then_some(IcmpError::NoRoute)
@@ -234,14 +235,15 @@ fn mss<A: Routable>(a: u16, b: u16) -> u16 {
 
 impl Gateway {
     /// Whether a packet to us is to be routed, instead of answered.
-    pub(super) fn routes<A: Routable>(&self, frame: &FrameBuf, head: &Head) -> bool {
+    pub(super) fn routes<A: Routable>(&self, frame: &FrameBuf, head: &Head, ingress: u16) -> bool {
         if head.dst != self.config.mac.mac() {
             return false;
         }
         let packet = frame.bytes().get(usize::from(head.l3)..).unwrap_or_default();
         let Some(dst) = packet.get(A::SOURCE + A::LEN..).and_then(A::read) else { return false };
         if Some(dst) != A::own(&self.config) {
-            return dst.is_routable() && !(A::is_inside(&self.config, dst) && self.is_broadcast(dst.into()));
+            let may_go = dst.is_routable() || (is_link_local_v4(dst) && self.admits_link_local(ingress));
+            return may_go && !(A::is_inside(&self.config, dst) && self.is_broadcast(dst.into()));
         }
         // Ports are published at the gateway's address too.
         let number = packet.get(if A::IS_V6 { 6 } else { 9 }).copied();
@@ -251,13 +253,18 @@ impl Gateway {
                 || self.uplink.as_deref().is_some_and(|uplink| !uplink.nat.table::<A>().forwards.is_empty()))
     }
 
+    /// Whether a container may go to link-local addresses: through sockets of the host only, which are on that link.
+    fn admits_link_local(&self, ingress: u16) -> bool {
+        self.exchange.is_some() && self.stations.reach(ingress).is_some_and(|reach| reach.link_local)
+    }
+
     fn is_broadcast(&self, address: core::net::IpAddr) -> bool {
         matches!(address, core::net::IpAddr::V4(address) if self.config.is_subnet_broadcast(address))
     }
 
     /// A packet from a station to the world.
     pub(super) fn outward<A: Routable>(&mut self, frame: FrameBuf, head: &Head, ingress: u16, now: Time) -> Routed {
-        let mut p = match Packet::<A>::parse(frame, usize::from(head.l3)) {
+        let mut p = match Packet::<A>::parse_to(frame, usize::from(head.l3), self.admits_link_local(ingress)) {
             Ok(p) => p,
             Err((frame, reason)) => return Routed::Drop(frame, reason),
         };

@@ -174,7 +174,8 @@ impl Gateway {
         now: Time,
     ) -> Result<FrameBuf, FrameBuf> {
         let Self { config, limiters, .. } = self;
-        let mut p = Packet::<A>::parse(frame, ETHERNET_HEADER).map_err(|(frame, _)| frame)?;
+        // It had a flow, and was let in.
+        let mut p = Packet::<A>::parse_to(frame, ETHERNET_HEADER, true).map_err(|(frame, _)| frame)?;
         let may = limiters.get_mut(usize::from(ingress)).is_some_and(|limiter| limiter.take(now));
         let to = Head::parse(p.frame().bytes(), None).map(|head| head.src);
         let source = source.and_then(A::of).or(A::own(config)).filter(|_| may);

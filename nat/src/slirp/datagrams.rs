@@ -28,6 +28,8 @@ pub const MAPPINGS: usize = 32_768;
 pub const UNANSWERED: Duration = Duration::from_secs(120);
 /// RFC 4787 REQ-5c: 5 minutes recommended.
 pub const ANSWERED: Duration = Duration::from_secs(300);
+/// An answered session that is idle for this long gives way to a new one where there is no room.
+pub const IDLE: Duration = Duration::from_secs(30);
 /// Sessions of one class that a tick looks at.
 const CLASSES: u32 = 4;
 
@@ -122,16 +124,21 @@ pub struct Datagrams {
     sessions: AgedMap<Ends, DatagramSession>,
     mappings: Slab<Mapping>,
     by_inside: HashMap<(Kind, SocketAddr), u32, FixedState>,
+    /// Mappings that gave way; their sockets are to be closed.
+    given_way: Vec<u32>,
     /// Timeouts of the classes: unanswered, answered, short, echo.
     pub timeouts: [Duration; CLASSES as usize],
 }
 
+const SHORT: u32 = 2;
 const ECHO: u32 = 3;
+/// Sessions of a class that are looked at for one that nobody answered.
+const LOOKS: u32 = 16;
 
 fn class_of(ends: &Ends, answered: bool) -> u32 {
     match ends.kind {
         Kind::Echo => ECHO,
-        Kind::Udp if SHORT_PORTS.contains(&ends.remote.port()) => 2,
+        Kind::Udp if SHORT_PORTS.contains(&ends.remote.port()) => SHORT,
         Kind::Udp => u32::from(answered),
     }
 }
@@ -144,6 +151,7 @@ impl Datagrams {
             sessions: AgedMap::new(SESSIONS, CLASSES, seed),
             mappings: Slab::new(),
             by_inside: HashMap::with_hasher(FixedState::with_seed(seed)),
+            given_way: Vec::new(),
             timeouts: [UNANSWERED, ANSWERED, crate::timeouts::UDP_SHORT, crate::timeouts::ICMP],
         }
     }
@@ -194,6 +202,9 @@ impl Datagrams {
         if !stations.may_have_session(owner.port) {
             return Outbound::Quota;
         }
+        if self.sessions.len() == self.sessions.capacity() {
+            self.give_way(stations, now);
+        }
         let (slot, is_new) = match self.by_inside.get(&(ends.kind, ends.inside)) {
             Some(slot) => (*slot, false),
             None if self.mappings.len() >= MAPPINGS => return Outbound::Full,
@@ -232,7 +243,13 @@ impl Datagrams {
 
     /// Begins a session through a published port's socket. `false` when there are as many as may be, or one with these ends.
     pub fn publish(&mut self, stations: &mut Stations, ends: Ends, session: DatagramSession, now: Time) -> bool {
-        !self.contains(&ends) && stations.may_have_session(session.owner.port) && self.enter(stations, ends, session, now)
+        if self.contains(&ends) || !stations.may_have_session(session.owner.port) {
+            return false;
+        }
+        if self.sessions.len() == self.sessions.capacity() {
+            self.give_way(stations, now);
+        }
+        self.enter(stations, ends, session, now)
     }
 
     /// A mapping that another process had, without sessions yet; `None` when there is no room.
@@ -255,8 +272,47 @@ impl Datagrams {
     }
 
     /// Mappings with their slots.
-    pub fn mappings(&self) -> impl Iterator<Item = (u32, &Mapping)> {
+    pub fn mappings(&self) -> impl ExactSizeIterator<Item = (u32, &Mapping)> {
         self.mappings.iter().map(|(slot, mapping)| (slot as u32, mapping))
+    }
+
+    /// Whether an endpoint has a mapping.
+    #[must_use]
+    pub fn has_mapping(&self, ends: &Ends) -> bool {
+        self.by_inside.contains_key(&(ends.kind, ends.inside))
+    }
+
+    /// Ends the session that gives way first, if any does: one that nobody answered, then an answered one that is idle for [`IDLE`].
+    pub fn give_way(&mut self, stations: &mut Stations, now: Time) -> bool {
+        let Some(ends) = self.first_to_go(now) else { return false };
+        let mut closed = Vec::new();
+        if let Some(session) = self.sessions.remove(&ends) {
+            self.ended(stations, &session, &mut closed);
+        }
+        self.given_way.append(&mut closed);
+        true
+    }
+
+    fn first_to_go(&mut self, now: Time) -> Option<Ends> {
+        if let Some((ends, _)) = self.sessions.oldest(0, now) {
+            return Some(ends);
+        }
+        // Classes of their own for other reasons, in which there are both.
+        for class in [SHORT, ECHO] {
+            let position = self.sessions.seek(class, LOOKS, |_, session| session.counts[1].packets == 0);
+            if let Some((ends, ..)) = position.and_then(|position| self.sessions.at(position)) {
+                return Some(*ends);
+            }
+        }
+        [SHORT, ECHO, 1].into_iter().find_map(|class| {
+            let (ends, seen) = self.sessions.oldest(class, now)?;
+            (now.since(seen) >= IDLE).then_some(ends)
+        })
+    }
+
+    /// Mappings that gave way since the last call; their sockets are to be closed before another is made.
+    pub fn take_given_way(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.given_way)
     }
 
     /// Whether there is such a session.

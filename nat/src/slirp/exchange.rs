@@ -6,11 +6,13 @@
 //!
 //! The gateway's own address stands for services of the host: port 53 for its resolvers, a published port for itself, and its loopback
 //! where the container may ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service.
+//!
+//! Who has a socket when there are not enough: [`super::pressure`].
 mod resolvers;
 
-use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, Outbound, Via};
+use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, MAPPINGS, Outbound, Via};
 use super::dns::{Client, Queries};
-use super::flows::{Flow, Flows};
+use super::flows::{FLOWS, Flow, Flows};
 use super::reach::{Class, Reach};
 use super::reassembly::Reassembly;
 use super::tcp::{ACK_DELAY, Tcp};
@@ -93,7 +95,8 @@ pub struct Exchange {
     pub v6: Forwards<Ipv6Addr>,
     /// The host's resolvers, in their order, each once.
     resolvers: Vec<SocketAddr>,
-    reach: BTreeMap<u16, Reach>,
+    /// Sockets that flows and mappings may have together.
+    pub(super) limit: usize,
     /// Clients of published UDP ports.
     clients: BTreeMap<(u32, SocketAddr), Ends>,
     random: Random,
@@ -116,7 +119,7 @@ impl Exchange {
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
             resolvers: Vec::new(),
-            reach: BTreeMap::new(),
+            limit: FLOWS + MAPPINGS,
             clients: BTreeMap::new(),
             random: Random::new(key),
         }
@@ -144,20 +147,11 @@ impl Exchange {
         self.v6.remove(id);
     }
 
-    /// What a port's container may reach.
-    pub fn set_reach(&mut self, port: u16, reach: Reach) {
-        if reach == Reach::default() {
-            self.reach.remove(&port)
-        } else {
-            self.reach.insert(port, reach)
-        };
-    }
-
     /// Where a socket for `to` is to go.
     #[must_use]
-    pub fn dial(&self, config: &GatewayConfig, ingress: u16, to: SocketAddr, number: u8) -> Dial {
+    pub fn dial(&self, stations: &Stations, config: &GatewayConfig, ingress: u16, to: SocketAddr, number: u8) -> Dial {
         let default = Reach::default();
-        let reach = self.reach.get(&ingress).unwrap_or(&default);
+        let reach = stations.reach(ingress).unwrap_or(&default);
         let is_own = match to.ip() {
             IpAddr::V4(address) => address == config.address,
             IpAddr::V6(address) => config.v6.is_some_and(|v6| v6.address == address),
@@ -211,7 +205,7 @@ impl Exchange {
         if !segment.has(tcp::SYN) || segment.has(tcp::ACK) {
             return TcpFate::Reset(DropReason::NatState);
         }
-        let to = match self.dial(config, ingress, remote, protocol::TCP) {
+        let to = match self.dial(stations, config, ingress, remote, protocol::TCP) {
             Dial::To(to) => to,
             Dial::Resolver => match self.resolvers.first() {
                 Some(resolver) => *resolver,
@@ -220,8 +214,8 @@ impl Exchange {
             Dial::Absent => return TcpFate::Reset(DropReason::GatewayUnserved),
             Dial::Denied => return TcpFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
-        if !stations.may_have_session(ingress) {
-            return TcpFate::Refuse(IcmpError::Prohibited, DropReason::NatQuota);
+        if let Err(reason) = self.make_room(stations, ingress, true, now) {
+            return TcpFate::Refuse(IcmpError::Prohibited, reason);
         }
         let owner = stations.owner(ingress);
         let mss = stations.station(ingress).map_or(1_500, |station| station.mtu).saturating_sub(headers::<A>());
@@ -253,7 +247,7 @@ impl Exchange {
         if let Some((via, to)) = self.datagrams.known(&ends, owner, p.len(), now) {
             return DatagramFate::Send(via, to);
         }
-        let to = match self.dial(config, ingress, remote, kind.number(A::IS_V6)) {
+        let to = match self.dial(stations, config, ingress, remote, kind.number(A::IS_V6)) {
             Dial::To(to) => to,
             Dial::Resolver if kind == Kind::Udp => {
                 let link = Link { dst: mac, src: config.mac };
@@ -262,6 +256,11 @@ impl Exchange {
             Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
             Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
+        if !self.datagrams.has_mapping(&ends)
+            && let Err(reason) = self.make_room(stations, ingress, false, now)
+        {
+            return DatagramFate::Refuse(IcmpError::Prohibited, reason);
+        }
         let link = Link { dst: mac, src: config.mac };
         match self.datagrams.outbound(stations, ends, (owner, link), to, p.len(), now) {
             Outbound::Send(via, to) => DatagramFate::Send(via, to),
@@ -370,9 +369,7 @@ impl Exchange {
         now: Time,
     ) -> Option<u32> {
         let (port, inside, mac, mtu) = self.backend_of(stations, rule, (client, local, protocol::TCP))?;
-        if !stations.may_have_session(port) {
-            return None;
-        }
+        self.make_room(stations, port, true, now).ok()?;
         let seen = Self::seen_as(config, client);
         let remote = self.free(seen, |it, remote| it.flows.find(inside, remote).is_some())?;
         let leave_out = if inside.is_ipv6() { headers::<Ipv6Addr>() } else { headers::<Ipv4Addr>() };

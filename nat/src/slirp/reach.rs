@@ -4,6 +4,7 @@
 //! spellings of "this host" ([probed on Linux 6.18] connect() to 0.0.0.0, ::, ::ffff:127.0.0.1 and ::ffff:0.0.0.0 all reach loopback). So every
 //! destination is judged before there is a socket, by the *exact class* of its address, and the class decides, not a list of examples. Then
 //! the rules that were set for the container, first match first; what no rule names is allowed.
+use crate::flow::{Address, protocol};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,6 +68,11 @@ impl Class {
     }
 }
 
+/// Whether an address is of 169.254.0.0/16. (One of fe80::/10 needs a scope, which no packet has.)
+pub(crate) fn is_link_local_v4<A: Address>(address: A) -> bool {
+    !A::IS_V6 && Class::of(address.into()) == Class::LinkLocal
+}
+
 /// One rule: an address with a prefix, and a port and a protocol if it is about these only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReachRule {
@@ -83,14 +89,14 @@ pub struct ReachRule {
 }
 
 impl ReachRule {
-    fn matches(&self, address: IpAddr, port: u16, protocol: u8) -> bool {
-        use crate::flow::Address;
+    fn matches(&self, address: IpAddr, port: u16, number: u8) -> bool {
         let net = match (self.net, address) {
             (IpAddr::V4(net), IpAddr::V4(address)) => net.has_prefix(address, self.prefix),
             (IpAddr::V6(net), IpAddr::V6(address)) => net.has_prefix(address, self.prefix),
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         };
-        net && self.port.is_none_or(|wanted| wanted == port) && self.protocol.is_none_or(|wanted| wanted == protocol)
+        let has_ports = matches!(number, protocol::TCP | protocol::UDP);
+        net && self.port.is_none_or(|wanted| wanted == port && has_ports) && self.protocol.is_none_or(|wanted| wanted == number)
     }
 }
 
@@ -114,7 +120,23 @@ impl Reach {
             Class::LinkLocal => self.link_local,
             Class::Unspecified | Class::Loopback | Class::Mapped | Class::Multicast | Class::Broadcast | Class::Reserved => false,
         };
-        possible && self.rules.iter().take(RULES).find(|rule| rule.matches(address, port, protocol)).is_none_or(|rule| rule.allow)
+        possible && self.rules_admit(address, port, protocol)
+    }
+
+    /// Whether the rules alone let something through: for packets, whose addresses the router has judged.
+    #[must_use]
+    pub fn rules_admit(&self, address: IpAddr, port: u16, protocol: u8) -> bool {
+        self.rules.iter().take(RULES).find(|rule| rule.matches(address, port, protocol)).is_none_or(|rule| rule.allow)
+    }
+
+    /// Whether all that `other` admits is surely admitted: flows that began under `other` may go on.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // Permissions in front of the same rules, or no prohibition at all.
+        let added = self.rules.len().saturating_sub(other.rules.len());
+        let rules = self.rules.ends_with(&other.rules) && self.rules.iter().take(added).all(|rule| rule.allow)
+            || self.rules.iter().all(|rule| rule.allow);
+        rules && self.host_loopback >= other.host_loopback && self.link_local >= other.link_local
     }
 }
 
@@ -203,5 +225,29 @@ mod tests {
         assert!(!admits("10.1.2.3", 80, 6) && admits("11.1.2.3", 80, 6));
         assert!(admits("192.0.2.7", 25, 6) && !admits("192.0.2.8", 25, 6) && admits("192.0.2.8", 25, 17));
         assert!(!admits("2001:db8::1", 80, 6) && admits("2001:db9::1", 25, 6));
+    }
+
+    #[test]
+    fn what_covers_another_cuts_nothing() {
+        let rule = |allow, net: &str| ReachRule { allow, net: net.parse().unwrap(), prefix: 8, port: None, protocol: None };
+        let of = |rules: &[ReachRule]| Reach { rules: rules.to_vec(), ..Reach::default() };
+        let (open, link) = (of(&[]), Reach { link_local: true, ..Reach::default() });
+        let (deny, other) = (rule(false, "10.0.0.0"), rule(false, "11.0.0.0"));
+        let allow = rule(true, "10.0.0.0");
+        assert!(open.covers(&open) && open.covers(&of(&[deny])) && link.covers(&open) && !open.covers(&link));
+        assert!(!of(&[deny]).covers(&open) && of(&[deny]).covers(&of(&[deny])) && !of(&[deny]).covers(&of(&[other])));
+        assert!(of(&[allow, deny]).covers(&of(&[deny])) && !of(&[deny]).covers(&of(&[allow, deny])));
+        assert!(!of(&[other, deny]).covers(&of(&[deny])) && of(&[allow]).covers(&of(&[deny, allow])));
+    }
+
+    #[test]
+    fn a_rule_with_a_port_is_about_protocols_that_have_ports() {
+        let net = "0.0.0.0".parse().unwrap();
+        let reach = Reach {
+            rules: alloc::vec![ReachRule { allow: false, net, prefix: 0, port: Some(53), protocol: None }],
+            ..Reach::default()
+        };
+        let admits = |protocol| reach.admits("192.0.2.1".parse().unwrap(), 53, protocol);
+        assert!(!admits(protocol::TCP) && !admits(protocol::UDP) && admits(protocol::ICMP));
     }
 }

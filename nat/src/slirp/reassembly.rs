@@ -191,7 +191,8 @@ fn finish<A: Readable>(partial: Partial) -> Assembled<A> {
     frame.meta = Default::default();
     let ip = Ip { hops, id: Some(name.id as u16) };
     write_ip(frame.bytes_mut(), Link { dst, src }, ends, name.protocol, total, ip);
-    match Packet::parse(frame, ETHERNET_HEADER) {
+    // Its fragments were let in.
+    match Packet::parse_to(frame, ETHERNET_HEADER, true) {
         Ok(p) => Assembled::Whole(p),
         Err((frame, reason)) => Assembled::Drop(frame, reason),
     }

@@ -104,6 +104,9 @@ impl Sockets {
             AnyPacket::V4(p) => exchange.datagram(stations, config, p, (*ingress, *mac), now),
             AnyPacket::V6(p) => exchange.datagram(stations, config, p, (*ingress, *mac), now),
         };
+        // The slot of one may be that of the new one.
+        let given_way = exchange.datagrams.take_given_way();
+        self.close_mappings(given_way);
         match fate {
             DatagramFate::Send(Via::Mapping(slot), to) => self.send_datagram(gateway, Place::Mapping(slot), to, None, packet, now),
             DatagramFate::Send(Via::Published(slot, from), to) => {

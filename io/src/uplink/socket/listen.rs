@@ -137,9 +137,10 @@ impl Sockets {
         (client, local): (SocketAddr, SocketAddr),
         now: Time,
     ) {
-        let slot = gateway
-            .exchange_mut()
-            .and_then(|(exchange, stations, config)| exchange.accepted(stations, config, rule, (client, local), now));
+        let Some((exchange, stations, config)) = gateway.exchange_mut() else { return };
+        let slot = exchange.accepted(stations, config, rule, (client, local), now);
+        let given_way = exchange.datagrams.take_given_way();
+        self.close_mappings(given_way);
         let Some(slot) = slot else {
             // Refused is a RST, not an end of data.
             let _ = accepted.set_linger(Some(std::time::Duration::ZERO));
@@ -161,7 +162,11 @@ impl Sockets {
         let (exchange, stations, config) = gateway.exchange_mut()?;
         let to = received.to.filter(|_| listener.local.ip().is_unspecified());
         let local = of_family(SocketAddr::new(to.unwrap_or(listener.local.ip()), listener.local.port()), received.from);
-        exchange.arrived_published(stations, config, (slot, listener.rule), (received.from, local, to), received.len, now)
+        let ends = (received.from, local, to);
+        let arrived = exchange.arrived_published(stations, config, (slot, listener.rule), ends, received.len, now);
+        let given_way = exchange.datagrams.take_given_way();
+        self.close_mappings(given_way);
+        arrived
     }
 }
 

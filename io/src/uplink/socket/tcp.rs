@@ -117,6 +117,8 @@ impl Sockets {
             AnyPacket::V4(p) => exchange.tcp(stations, config, p, (*ingress, *mac), now),
             AnyPacket::V6(p) => exchange.tcp(stations, config, p, (*ingress, *mac), now),
         };
+        let given_way = exchange.datagrams.take_given_way();
+        self.close_mappings(given_way);
         match fate {
             TcpFate::Flow(slot) => self.segment(gateway, slot, packet, pool, now),
             TcpFate::Connect(slot, to) => self.connect(gateway, slot, to, packet, now),

@@ -3,6 +3,7 @@ use super::super::dns::{Answered, Asked, Client};
 use super::{Dial, Exchange};
 use crate::flow::protocol;
 use crate::gateway::GatewayConfig;
+use crate::station::Stations;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use vswitch_switch::Time;
@@ -42,9 +43,9 @@ impl Exchange {
 
     /// The resolver behind the one that a flow's socket is to go to; `None` where it is the last, or the flow goes to none.
     #[must_use]
-    pub fn resolver_behind(&self, config: &GatewayConfig, slot: u32) -> Option<SocketAddr> {
+    pub fn resolver_behind(&self, stations: &Stations, config: &GatewayConfig, slot: u32) -> Option<SocketAddr> {
         let flow = self.flows.get(slot).filter(|flow| !flow.from_outside)?;
-        if self.dial(config, flow.owner.port, flow.remote, protocol::TCP) != Dial::Resolver {
+        if self.dial(stations, config, flow.owner.port, flow.remote, protocol::TCP) != Dial::Resolver {
             return None;
         }
         self.resolvers.iter().skip_while(|resolver| **resolver != flow.dialed).nth(1).copied()
