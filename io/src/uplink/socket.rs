@@ -44,7 +44,7 @@ pub const SPILL_ALL: usize = 64 << 20;
 const HELD: usize = 64;
 /// Acknowledged octets that are left in a socket for a while, to be taken out together.
 const LAZY: u32 = 256 << 10;
-/// The same when nothing is on the way: a socket takes several times as many.
+/// The same when nothing is on the way: a socket takes several times as many, if they are not the end of one large buffer.
 const LEFT: u32 = 16 << 10;
 
 /// Where tokens of flows begin: above those of ports.

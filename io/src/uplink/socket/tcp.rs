@@ -25,6 +25,8 @@ pub(super) struct Stream {
     pub(super) sent: usize,
     /// Octets that the container has and that are still in the socket.
     unconsumed: u32,
+    /// The socket was not empty when octets were last taken out: what is left may be the end of a large buffer, all of which counts.
+    is_partial: bool,
     readable: bool,
     closed: bool,
     /// There is an error behind what can be read.
@@ -44,6 +46,7 @@ impl Stream {
             spill: Vec::new(),
             sent: 0,
             unconsumed: 0,
+            is_partial: false,
             readable: false,
             closed: false,
             failed: false,
@@ -280,14 +283,25 @@ impl Sockets {
         lazy.retain(|&slot| {
             let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
             let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
-            if stream.unconsumed < LAZY && (flying > 0 || stream.unconsumed < LEFT) {
+            let is_all = flying == 0 && !stream.readable;
+            if stream.unconsumed < LAZY && (flying > 0 || (stream.unconsumed < LEFT && !(is_all && stream.is_partial))) {
                 return true;
             }
             stream.consume();
-            stream.is_lazy = false;
+            (stream.is_lazy, stream.is_partial) = (false, !is_all);
             false
         });
         self.lazy = lazy;
+    }
+
+    /// Takes out what was left: many small buffers may fill a socket with few octets.
+    pub(super) fn consume_left(&mut self) {
+        for slot in std::mem::take(&mut self.lazy) {
+            if let Some(stream) = self.stream(slot) {
+                stream.consume();
+                (stream.is_lazy, stream.is_partial) = (false, true);
+            }
+        }
     }
 
     pub(super) fn stream_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {
