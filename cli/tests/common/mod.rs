@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports)] // each test file uses its part
 
 pub mod outside;
+pub mod sockets;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::BorrowedFd;

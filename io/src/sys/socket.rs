@@ -220,6 +220,8 @@ pub fn prepare_udp(socket: &Socket, is_v6: bool) -> io::Result<()> {
 
 fn want_errors(socket: &Socket, is_v6: bool) -> io::Result<()> {
     if is_v6 {
+        // Of IPv4 too, where the socket has both.
+        let _ = set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
         set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
     } else {
         set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
@@ -370,8 +372,8 @@ pub fn receive_error(socket: &Socket, into: &mut [u8], control: &mut [u8]) -> io
     let to = of_storage(message.address).ok_or(io::ErrorKind::InvalidData)?;
     Ok(SendError {
         len: message.bytes,
-        to,
-        offender: offender.filter(|offender| is_icmp && !offender.is_unspecified()),
+        to: plain(to),
+        offender: offender.map(|offender| offender.to_canonical()).filter(|offender| is_icmp && !offender.is_unspecified()),
         errno: i32::try_from(error.ee_errno).unwrap_or(0),
         icmp: is_icmp.then_some((error.ee_type, error.ee_code)),
         info: error.ee_info,

@@ -33,6 +33,7 @@ use vswitch_nat::gateway::Routed;
 use vswitch_nat::gateway::sockets::{AnyPacket, SocketPacket};
 use vswitch_nat::icmp_error::IcmpError;
 use vswitch_nat::slirp::flows::Flow;
+use vswitch_nat::slirp::wire::Ip;
 use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{FrameBuf, FramePool, Time};
 
@@ -107,8 +108,8 @@ pub struct Sockets {
     /// Slots of published ports' sockets, and of mappings, in the process before, and here.
     adopted: HashMap<u32, u32>,
     adopted_mappings: HashMap<u32, u32>,
-    /// The identification of the next datagram that may be cut.
-    id: u16,
+    /// The identification of the last datagram that may be cut. A counter will do (RFC 7739 5.3): they go no further than a container.
+    id: u32,
     /// An echo socket was refused, and that was told.
     ping_forbidden: bool,
     ping_told: bool,
@@ -231,7 +232,7 @@ impl Sockets {
             return Ok(frame);
         }
         let Some(spare) = pool.take() else { return Err(frame) };
-        match Fragmenter::new(frame, ETHERNET_HEADER, usize::from(mtu)) {
+        match Fragmenter::originate(frame, ETHERNET_HEADER, usize::from(mtu), self.id) {
             Ok(mut fragmenter) => {
                 let mut first = spare;
                 let is_cut = fragmenter.next_into(&mut first);
@@ -243,6 +244,12 @@ impl Sockets {
                 Err(frame)
             }
         }
+    }
+
+    /// The header of a datagram that may be cut for its container's link, with an identification of its own.
+    fn cuttable(&mut self) -> Ip {
+        self.id = self.id.wrapping_add(1);
+        Ip { id: Some(self.id as u16), ..Ip::WHOLE }
     }
 
     fn poll_cut(&mut self, pool: &mut FramePool) -> Option<FrameBuf> {

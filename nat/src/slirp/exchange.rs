@@ -422,6 +422,12 @@ impl Exchange {
         Some((ends, session))
     }
 
+    /// The session of a published UDP port's client.
+    #[must_use]
+    pub fn client(&self, slot: u32, client: SocketAddr) -> Option<Ends> {
+        self.clients.get(&(slot, client)).copied()
+    }
+
     /// A flow that another process had; its slot, or `None` when there is no room.
     pub fn adopt(&mut self, stations: &mut Stations, flow: Flow) -> Option<u32> {
         let owner = flow.owner;

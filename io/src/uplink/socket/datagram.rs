@@ -287,24 +287,15 @@ impl Sockets {
             }
             Place::Published(slot) => self.arrived_published(gateway, slot, &received, now)?,
         };
+        let ip = self.cuttable();
         let written = match kind {
-            Kind::Udp => self.write_datagram(frame, &ends, &session, &received),
-            Kind::Echo => write_reply(frame, &ends, &session, received.len),
+            Kind::Udp => {
+                let segment = received.segment.and_then(std::num::NonZeroU16::new);
+                write_udp(frame, session.link, (ends.remote, ends.inside), received.len, segment, ip)
+            }
+            Kind::Echo => write_reply(frame, &ends, &session, received.len, ip),
         };
         written.then_some(Told::Frame(session.owner.port))
-    }
-
-    fn write_datagram(
-        &mut self,
-        frame: &mut FrameBuf,
-        ends: &Ends,
-        session: &DatagramSession,
-        received: &socket::Datagram,
-    ) -> bool {
-        self.id = self.id.wrapping_add(1);
-        let segment = received.segment.and_then(std::num::NonZeroU16::new);
-        let ip = Ip { id: Some(self.id), ..Ip::WHOLE };
-        write_udp(frame, session.link, (ends.remote, ends.inside), received.len, segment, ip)
     }
 
     /// What was said of a datagram that was sent: it is written anew into the frame, with what its sender is to be told.
@@ -317,7 +308,12 @@ impl Sockets {
             }
             let into = frame.bytes_mut().get_mut(headers..)?;
             match socket::receive_error(&datagrams.socket, into, &mut control) {
-                Ok(said) => Some((said, datagrams.kind)),
+                Ok(said) => {
+                    if datagrams.is_v6 && said.to.is_ipv4() {
+                        frame.bytes_mut().copy_within(headers..headers + said.len, udp_headers(false));
+                    }
+                    Some((said, datagrams.kind))
+                }
                 Err(_) => {
                     datagrams.told = false;
                     None
@@ -327,16 +323,17 @@ impl Sockets {
         self.control = control;
         let (said, kind) = said?;
         let (exchange, _, config) = gateway.exchange_mut()?;
-        let mut remote = Exchange::seen_as(config, said.to);
-        let inside = match place {
-            Place::Mapping(slot) => exchange.datagrams.mapping(slot)?.inside,
-            // Who was told through it is not known: its session is not asked for.
-            Place::Published(_) => return None,
+        let ends = match place {
+            Place::Mapping(slot) => {
+                let mut remote = Exchange::seen_as(config, said.to);
+                if kind == Kind::Echo {
+                    remote.set_port(0);
+                }
+                Ends { kind, inside: exchange.datagrams.mapping(slot)?.inside, remote }
+            }
+            Place::Published(slot) => exchange.client(slot, said.to)?,
         };
-        if kind == Kind::Echo {
-            remote.set_port(0);
-        }
-        let ends = Ends { kind, inside, remote };
+        let Ends { inside, remote, .. } = ends;
         let session = *exchange.datagrams.session_mut(&ends)?;
         let is_v6 = inside.is_ipv6();
         let error = match said.icmp {
@@ -370,6 +367,7 @@ impl Sockets {
         let Some((exchange, stations, _)) = gateway.exchange_mut() else { return };
         let closed = exchange.datagrams.expire(stations, now, budget);
         self.close_mappings(closed);
+        self.consume_left();
     }
 
     /// Whether an echo socket was refused by net.ipv4.ping_group_range; says it once.
@@ -406,8 +404,8 @@ fn put_id(frame: &mut FrameBuf, is_v6: bool, id: u16) {
     }
 }
 
-fn write_reply(frame: &mut FrameBuf, ends: &Ends, session: &DatagramSession, len: usize) -> bool {
+fn write_reply(frame: &mut FrameBuf, ends: &Ends, session: &DatagramSession, len: usize, ip: Ip) -> bool {
     put_id(frame, ends.inside.is_ipv6(), ends.inside.port());
     debug_assert!(matches!(frame.meta.csum, Csum::Complete) && frame.len() >= ETHERNET_HEADER);
-    len >= ICMP_HEADER && write_icmp(frame, session.link, (ends.remote.ip(), ends.inside.ip()), len, Ip::WHOLE)
+    len >= ICMP_HEADER && write_icmp(frame, session.link, (ends.remote.ip(), ends.inside.ip()), len, ip)
 }

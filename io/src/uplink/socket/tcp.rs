@@ -308,10 +308,20 @@ impl Sockets {
             let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
             if !stream.may_leave(flying) {
                 stream.consume();
-                stream.in_part = flying > 0;
+                stream.in_part = flying > 0 || stream.readable;
             }
         }
         self.lazy = lazy;
+    }
+
+    /// Takes out what was left: many small buffers may fill a socket with few octets.
+    pub(super) fn consume_left(&mut self) {
+        for slot in std::mem::take(&mut self.lazy) {
+            if let Some(stream) = self.stream(slot) {
+                stream.consume();
+                (stream.is_lazy, stream.is_partial) = (false, true);
+            }
+        }
     }
 
     pub(super) fn stream_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {

@@ -191,6 +191,73 @@ fn a_segment_longer_than_the_mtu_is_cut_in_turn() {
     }
 }
 
+/// A UDP datagram of our own over IPv6, its checksum left to be finished.
+fn ipv6(payload: &[u8]) -> FrameBuf {
+    let (src, dst) = ([0xfd; 16], [0xfe; 16]);
+    let len = (8 + payload.len()) as u16;
+    let sum = checksum::pseudo_v6(src, dst, 17, u32::from(len));
+    let header = [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[17, 64], &src, &dst].concat();
+    let udp = [&[0, 53, 0x9c, 0x40][..], &len.to_be_bytes(), &sum.to_be_bytes(), payload].concat();
+    let mut frame = frame_of(&[&ETHERNET[..12], &[0x86, 0xdd], &header, &udp].concat());
+    frame.meta.csum = Csum::Partial { start: 54, offset: 6 };
+    frame
+}
+
+/// Cuts and joins again, datagram by datagram; each with the identification of its fragments, if it was cut.
+fn through_v6(frame: FrameBuf, mtu: usize) -> Vec<(Option<u32>, Vec<u8>)> {
+    let mut fragmenter = Fragmenter::originate(frame, 14, mtu, u32::MAX).map_err(|(_, reason)| reason).unwrap();
+    let mut out = frame_of(&[0xaa; 100]);
+    let mut all: Vec<(Option<u32>, Vec<u8>)> = Vec::new();
+    let mut ends = true;
+    while fragmenter.next_into(&mut out) {
+        let packet = &out.bytes()[14..];
+        assert!(packet.len() <= mtu && out.meta == FrameMeta::default());
+        assert_eq!(usize::from(u16::from_be_bytes([packet[4], packet[5]])), packet.len() - 40);
+        if packet[6] == 17 {
+            assert!(ends);
+            all.push((None, packet[40..].to_vec()));
+            continue;
+        }
+        // RFC 8200 4.5: next header, reserved, offset and M, identification.
+        assert_eq!((packet[6], packet[40], packet[41]), (44, 17, 0));
+        let place = u16::from_be_bytes([packet[42], packet[43]]);
+        let id = u32::from_be_bytes(packet[44..48].try_into().unwrap());
+        if ends {
+            all.push((Some(id), Vec::new()));
+        }
+        let (of, joined) = all.last_mut().unwrap();
+        assert_eq!((*of, usize::from(place & !7)), (Some(id), joined.len()));
+        joined.extend(&packet[48..]);
+        ends = place & 1 == 0;
+        assert!(place & 6 == 0 && (ends || packet.len() % 8 == 0));
+    }
+    assert!(ends, "the last is there");
+    for (_, udp) in &all {
+        let sum = checksum::add(checksum::pseudo_v6([0xfd; 16], [0xfe; 16], 17, udp.len() as u32), checksum::sum(udp));
+        assert_eq!(sum, 0xffff);
+    }
+    all
+}
+
+#[test]
+fn our_own_ipv6_is_cut_at_its_source() {
+    for len in [1_233, 1_453, 8_000, 65_000] {
+        let all = through_v6(ipv6(&payload(len)), 1_280);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, &all[0].1[8..]), (Some(u32::MAX), &payload(len)[..]));
+    }
+    // RFC 8021: nothing that fits has a fragment header.
+    assert_eq!(through_v6(ipv6(&payload(1_232)), 1_280)[0].0, None);
+    let mut frame = ipv6(&payload(5_000));
+    frame.meta.gso = Some(Gso { kind: GsoKind::UdpL4, ecn: false, size: NonZeroU16::new(2_000).unwrap(), l4: 54, headers: 62 });
+    let all = through_v6(frame, 1_280);
+    assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [Some(0), Some(1), None]);
+    assert_eq!(all.iter().flat_map(|(_, udp)| udp[8..].to_vec()).collect::<Vec<_>>(), payload(5_000));
+    // Another's is not, and no link has room for less than the headers.
+    assert!(matches!(Fragmenter::new(ipv6(&payload(2_000)), 14, 1_280), Err((_, DropReason::TooBig))));
+    assert!(matches!(Fragmenter::originate(ipv6(&payload(2_000)), 14, 55, 1), Err((_, DropReason::TooBig))));
+}
+
 #[test]
 fn what_may_not_be_cut_comes_back() {
     let refused =
