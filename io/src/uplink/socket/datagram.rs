@@ -367,7 +367,6 @@ impl Sockets {
         let Some((exchange, stations, _)) = gateway.exchange_mut() else { return };
         let closed = exchange.datagrams.expire(stations, now, budget);
         self.close_mappings(closed);
-        self.consume_left();
     }
 
     /// Whether an echo socket was refused by net.ipv4.ping_group_range; says it once.

@@ -182,7 +182,7 @@ impl Sockets {
     /// Writes the headers before an answer that lies behind their place.
     fn write_answer(&mut self, frame: &mut FrameBuf, client: &Client, len: usize) -> bool {
         self.id = self.id.wrapping_add(1);
-        let ip = Ip { id: Some(self.id), ..Ip::WHOLE };
+        let ip = Ip { id: Some(self.id as u16), ..Ip::WHOLE };
         write_udp(frame, client.link, (client.gateway, client.inside), len, None, ip)
     }
 

@@ -314,16 +314,6 @@ impl Sockets {
         self.lazy = lazy;
     }
 
-    /// Takes out what was left: many small buffers may fill a socket with few octets.
-    pub(super) fn consume_left(&mut self) {
-        for slot in std::mem::take(&mut self.lazy) {
-            if let Some(stream) = self.stream(slot) {
-                stream.consume();
-                (stream.is_lazy, stream.is_partial) = (false, true);
-            }
-        }
-    }
-
     pub(super) fn stream_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {
         let Some(state) = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map(|flow| flow.tcp.state()) else {
             return;

@@ -229,7 +229,7 @@ fn through_v6(frame: FrameBuf, mtu: usize) -> Vec<(Option<u32>, Vec<u8>)> {
         assert_eq!((*of, usize::from(place & !7)), (Some(id), joined.len()));
         joined.extend(&packet[48..]);
         ends = place & 1 == 0;
-        assert!(place & 6 == 0 && (ends || packet.len() % 8 == 0));
+        assert!(place & 6 == 0 && (ends || packet.len().is_multiple_of(8)));
     }
     assert!(ends, "the last is there");
     for (_, udp) in &all {
