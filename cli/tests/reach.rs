@@ -161,6 +161,12 @@ fn the_first_rule_decides() {
     // A new daemon is told.
     realm.switch.ok(&["restart"]);
     check();
+    // And so is one after a crash.
+    let state = realm.switch.run_dir().join("state.json");
+    wait_for("the saved rules", || std::fs::read_to_string(&state).is_ok_and(|text| text.contains("deny:198.51.100.11")));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(realm.switch.pid().unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(realm.switch.ok(&["restore"]).ends_with("1 restored, 0 gone\n"));
+    check();
     realm.switch.ok(&["set", "rruled", "reach=deny:all"]);
     is_prohibited(&ruled, at(FAR, 80));
     realm.switch.ok(&["set", "rruled", "reach="]);
