@@ -1,7 +1,7 @@
 //! Where containers may go, and how many sessions they may have: sockets as the uplink, the host a namespace of its own, as root.
 mod common;
 
-use common::outside::within;
+use common::outside::{HOSTS, World, within};
 use common::{Switch, TestNs, ip, privileged, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -158,8 +158,14 @@ fn the_first_rule_decides() {
     };
     check();
     assert!(realm.switch.drops("reach") > 0);
-    // What a new daemon is told, and what one after a crash finds.
+    // A new daemon is told.
     realm.switch.ok(&["restart"]);
+    check();
+    // And so is one after a crash.
+    let state = realm.switch.run_dir().join("state.json");
+    wait_for("the saved rules", || std::fs::read_to_string(&state).is_ok_and(|text| text.contains("deny:198.51.100.11")));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(realm.switch.pid().unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(realm.switch.ok(&["restore"]).ends_with("1 restored, 0 gone\n"));
     check();
     realm.switch.ok(&["set", "rruled", "reach=deny:all"]);
     is_prohibited(&ruled, at(FAR, 80));
@@ -203,4 +209,27 @@ fn one_that_has_all_it_may_does_not_harm_another() {
     drop((held, sixth));
     wait_for("room", || dial(&many, at(FAR, 80)).is_ok());
     realm.switch.assert_balanced();
+}
+
+/// The rules are of the container, not of an uplink; and a file has them.
+#[test]
+fn packets_obey_the_rules_too() {
+    let Some(world) = World::new("rpacket", &[]) else { return };
+    let ns = TestNs::new("rpruled");
+    let rule = format!("{}:53/tcp", HOSTS[0]);
+    world.switch.attach(&[&ns.name, "--name", "ruled", "--deny", &rule, "--max-flows", "3"]);
+    for host in &HOSTS[..2] {
+        serve(&world.outside, at(host, 53));
+    }
+    is_prohibited(&ns, at(HOSTS[0], 53));
+    assert!(answers(&ns, at(HOSTS[0], 53)));
+    // The datagram's session gives way to them.
+    let _held = [0; 3].map(|_| reaches(&ns, at(HOSTS[1], 53)));
+    is_prohibited(&ns, at(HOSTS[1], 53));
+    assert!(world.switch.drops("reach") > 0 && world.switch.drops("nat-quota") > 0);
+    let file = world.switch.ok(&["show", "--config"]);
+    assert!(file.contains(&format!("reach = \"deny:{rule}\"\nmax-flows = 3\n")), "{file}");
+    world.switch.ok(&["set", "ruled", "reach=", "max-flows=65536"]);
+    reaches(&ns, at(HOSTS[0], 53));
+    world.end();
 }

@@ -14,7 +14,6 @@
 use crate::checksum;
 use crate::flow::{Address, Tuple, protocol};
 use crate::offload::EXTENSION_LIMIT;
-use crate::slirp::reach::is_link_local_v4;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 use vswitch_switch::{Csum, DropReason, FrameBuf, Mac, UnicastMac};
 
@@ -22,7 +21,7 @@ mod intact;
 mod read;
 pub(crate) use read::refuse_source_route;
 pub use read::{IpRead, Readable};
-use read::{L4, find_option, is_of};
+use read::{L4, find_option, is_martian, is_of};
 
 /// TCP flags (RFC 9293 3.1).
 pub mod tcp {
@@ -199,9 +198,7 @@ impl<A: Readable> Packet<A> {
     fn read(frame: &FrameBuf, l3: usize, link_local: bool) -> Result<(Tuple<A>, usize, usize, L4, Part, usize), DropReason> {
         let packet = frame.bytes().get(l3..).ok_or(MALFORMED)?;
         let ip = A::read_ip(packet)?;
-        // exception: RFC 3927 7 where the host itself, not a router, is the other end; it was allowed for this container.
-        let may_go = ip.dst.is_routable() || (link_local && is_link_local_v4(ip.dst));
-        if !ip.src.is_routable() || !may_go {
+        if is_martian(ip.src, ip.dst, link_local) {
             return Err(DropReason::Martian);
         }
         let (l4, end) = (l3 + ip.header, l3 + ip.total);

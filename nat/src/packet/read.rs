@@ -1,7 +1,15 @@
 //! Reading headers, with etherparse: IP with all its extensions, and as much of layer 4 as a NAT looks at.
 use super::*;
+use crate::slirp::reach::is_link_local_v4;
 use etherparse::{IpAuthHeaderSlice, Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice, ip_number};
 use vswitch_switch::GsoKind;
+
+/// Whether a router never forwards from or to these addresses.
+#[inline]
+pub(super) fn is_martian<A: Address>(src: A, dst: A, link_local: bool) -> bool {
+    // exception: RFC 3927 7, where the host itself, no router, has the other end; it was allowed for this container.
+    !src.is_routable() || !(dst.is_routable() || (link_local && is_link_local_v4(dst)))
+}
 
 /// What an IP header says; for [`Packet::parse`] only.
 #[derive(Debug)]
