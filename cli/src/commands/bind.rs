@@ -4,7 +4,7 @@
 //! both families. Sockets that a service manager passed (LISTEN_FDS, sd_listen_fds(3)) are taken in place of those they are equal to.
 use crate::api::client::Client;
 use crate::api::outside::Uplink;
-use crate::api::types::{REQUEST_FDS, Verb};
+use crate::api::types::{Published, REQUEST_FDS, Verb};
 use crate::errors::PublishProblem;
 use crate::publish::{Protocol, Spec};
 use anyhow::{Result, bail};
@@ -28,7 +28,10 @@ pub fn stage(client: &mut Client, specs: &[Spec]) -> Result<()> {
     let mut bound = Vec::new();
     for spec in specs {
         for port in spec.first..=spec.last {
-            bound.push(one(spec, port)?);
+            bound.push(one(spec, port).or_else(|error| match taken(client, spec) {
+                Some(problem) => bail!(problem),
+                None => Err(error),
+            })?);
         }
     }
     let fds: Vec<BorrowedFd<'_>> = bound.iter().map(AsFd::as_fd).collect();
@@ -36,6 +39,15 @@ pub fn stage(client: &mut Client, specs: &[Spec]) -> Result<()> {
         client.ask::<()>(Verb::Stage, some)?;
     }
     Ok(())
+}
+
+/// Whose the port is, where we hold it ourselves for a container.
+fn taken(client: &mut Client, spec: &Spec) -> Option<PublishProblem> {
+    let published: Vec<Published> = client.ask(Verb::Published, &[]).ok()?;
+    published.iter().find_map(|row| {
+        let port = spec.overlap(&row.spec.parse().ok()?)?;
+        Some(PublishProblem::Taken { spec: spec.to_string(), port, by: row.names.join(",") })
+    })
 }
 
 fn one(spec: &Spec, port: u16) -> Result<Bound> {

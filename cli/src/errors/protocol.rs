@@ -63,7 +63,7 @@ mod tests {
                           run it outside, as the user who started the switch",
         Late {} => "no request within 5 s: send one JSON object and a newline",
         Fds {} => "more than 250 file descriptors with a request: send a port's and a watch's",
-        LostFds { error: io::Error::other("odd") } => "odd: send at most 2, and see that \"ulimit -n\" is high enough",
+        LostFds { error: io::Error::other("odd") } => "odd: send at most 250, and see that \"ulimit -n\" is high enough",
         TooLong {} => "a request has at most 65536 octets: send less",
         NotComplete {} => "the request is not complete: end it with a newline",
         NoJson { error: eof() } => "the request is no JSON (EOF while parsing a value at line 1 column 0): \

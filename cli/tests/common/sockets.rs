@@ -33,7 +33,14 @@ impl Realm {
     pub fn new(what: &str, programs: &[&str]) -> Option<Self> {
         privileged()?;
         for program in programs {
-            if Command::new(program).arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+            if Command::new(program)
+                .arg("--version")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_err()
+            {
                 skip(&format!("no {program}"))?;
             }
         }

@@ -97,8 +97,9 @@ pub struct Exchange {
     resolvers: Vec<SocketAddr>,
     /// Sockets that flows and mappings may have together.
     pub(super) limit: usize,
-    /// Clients of published UDP ports.
-    clients: BTreeMap<(u32, SocketAddr), Ends>,
+    /// Clients of published UDP ports, by the socket and the address of ours that each came to: a client who comes to two is answered from
+    /// either (N67).
+    clients: BTreeMap<(u32, SocketAddr, Option<IpAddr>), Ends>,
     random: Random,
 }
 
@@ -394,11 +395,11 @@ impl Exchange {
         octets: usize,
         now: Time,
     ) -> Option<(Ends, DatagramSession)> {
-        if let Some(ends) = self.clients.get(&(slot, client)).copied() {
+        if let Some(ends) = self.clients.get(&(slot, client, to)).copied() {
             if let Some(session) = self.datagrams.inbound(&ends, octets, now) {
                 return Some((ends, session));
             }
-            self.clients.remove(&(slot, client));
+            self.clients.remove(&(slot, client, to));
         }
         let (port, inside, mac, _) = self.backend_of(stations, rule, (client, local, protocol::UDP))?;
         let seen = Self::seen_as(config, client);
@@ -417,15 +418,16 @@ impl Exchange {
             let Self { clients, datagrams, .. } = self;
             clients.retain(|_, ends| datagrams.contains(ends));
         }
-        self.clients.insert((slot, client), ends);
+        self.clients.insert((slot, client, to), ends);
         let session = self.datagrams.inbound(&ends, octets, now)?;
         Some((ends, session))
     }
 
-    /// The session of a published UDP port's client.
+    /// A session of a published UDP port's client.
     #[must_use]
     pub fn client(&self, slot: u32, client: SocketAddr) -> Option<Ends> {
-        self.clients.get(&(slot, client)).copied()
+        let (at, ends) = self.clients.range((slot, client, None)..).next()?;
+        ((at.0, at.1) == (slot, client)).then_some(*ends)
     }
 
     /// A flow that another process had; its slot, or `None` when there is no room.
@@ -438,8 +440,8 @@ impl Exchange {
     }
 
     /// A client of a published UDP port that another process knew.
-    pub fn adopt_client(&mut self, slot: u32, client: SocketAddr, ends: Ends) {
-        self.clients.insert((slot, client), ends);
+    pub fn adopt_client(&mut self, slot: u32, (client, to): (SocketAddr, Option<IpAddr>), ends: Ends) {
+        self.clients.insert((slot, client, to), ends);
     }
 
     /// A flow is over; its slot is free.

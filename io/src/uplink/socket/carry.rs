@@ -181,7 +181,7 @@ impl Sockets {
             },
             Via::Published(slot, from) => match self.adopted.get(&slot) {
                 Some(slot) => {
-                    exchange.adopt_client(*slot, session.dialed, ends);
+                    exchange.adopt_client(*slot, (session.dialed, from), ends);
                     Via::Published(*slot, from)
                 }
                 None => return,

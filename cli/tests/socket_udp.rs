@@ -1,0 +1,311 @@
+//! UDP and ICMP journeys with sockets as the uplink, as root, with the tools that users have; and what containers may not reach.
+mod common;
+
+use common::outside::within;
+use common::sockets::{AT_ONCE, FAR, FAR6, GATEWAY, HOST, PATIENCE, Realm, at, dial, echo, listen, pattern, sysctl, udp};
+use common::{Background, TestNs, inside, inside_ok, ip, wait_for};
+use std::net::UdpSocket;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const ANY: &str = "0.0.0.0";
+/// Behind the router.
+const TARGET: &str = "203.0.113.10";
+
+#[test]
+fn datagrams_of_every_length_come_back() {
+    let Some(realm) = Realm::new("suecho", &[]) else { return };
+    let inmate = realm.attach("client");
+    for (own, far) in [(ANY, FAR[0]), ("::", FAR6)] {
+        echo(&realm.outside, at(far, 7));
+        let client = udp(&inmate.ns, at(own, 0));
+        let mut came = vec![0; 65_536];
+        for len in [0, 1, 1_452, 1_453, 1_472, 1_473, 8_000, 60_000, 0, 65_507 - 20] {
+            client.send_to(&pattern(len), at(far, 7)).unwrap();
+            let (got, from) = client.recv_from(&mut came).unwrap_or_else(|error| panic!("{far}: {len}: {error}"));
+            assert!((got, from) == (len, at(far, 7)) && came[..got] == pattern(len), "{far}: {len}");
+        }
+        // Many in a row: they may come as one.
+        for len in [100, 1_400, 3_000] {
+            (0..20).for_each(|_| assert_eq!(client.send_to(&pattern(len), at(far, 7)).unwrap(), len));
+            for number in 0..20 {
+                let got = client.recv(&mut came).unwrap_or_else(|error| panic!("{far}: {len}, {number}: {error}"));
+                assert!(got == len && came[..got] == pattern(len), "{far}: {got} of {len}");
+            }
+        }
+    }
+    realm.end();
+}
+
+#[test]
+fn a_closed_port_is_told_at_once() {
+    let Some(realm) = Realm::new("suref", &[]) else { return };
+    let inmate = realm.attach("client");
+    for (own, far) in [(ANY, FAR[0]), ("::", FAR6)] {
+        echo(&realm.outside, at(far, 7));
+        let client = udp(&inmate.ns, at(own, 0));
+        let is_answered = || {
+            client.connect(at(far, 7)).unwrap();
+            client.send(b"hello").unwrap();
+            assert_eq!(client.recv(&mut [0; 9]).unwrap(), 5, "{far}");
+        };
+        is_answered();
+        client.connect(at(far, 9)).unwrap();
+        let start = Instant::now();
+        client.send(b"hello").unwrap();
+        assert_eq!(client.recv(&mut [0; 9]).unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED), "{far}");
+        assert!(start.elapsed() < AT_ONCE, "{far}: {:?}", start.elapsed());
+        // One that was refused says nothing of another through the same mapping.
+        is_answered();
+    }
+    // Routes of the host.
+    for (kind, errno) in [("unreachable", libc::EHOSTUNREACH), ("prohibit", libc::EACCES)] {
+        ip(&["-n", &realm.host.name, "route", "add", kind, "192.0.2.1"]);
+        let client = udp(&inmate.ns, at(ANY, 0));
+        client.connect(at("192.0.2.1", 9)).unwrap();
+        client.send(b"hello").unwrap();
+        let said = client.recv(&mut [0; 9]).unwrap_err().raw_os_error();
+        assert!(said == Some(errno) || said == Some(libc::EHOSTUNREACH), "{kind}: {said:?}");
+        ip(&["-n", &realm.host.name, "route", "del", "192.0.2.1"]);
+    }
+    realm.end();
+}
+
+/// RFC 4787 REQ-1 and REQ-8: one port for all that is talked to, and nobody else comes in there.
+#[test]
+fn one_port_for_all_and_no_third_party() {
+    let Some(realm) = Realm::new("sumap", &[]) else { return };
+    let inmate = realm.attach("client");
+    let client = udp(&inmate.ns, at(ANY, 5_000));
+    let remotes = [udp(&realm.outside, at(FAR[0], 7)), udp(&realm.outside, at(FAR[1], 8))];
+    let mut seen = Vec::new();
+    for remote in &remotes {
+        client.send_to(b"hello", remote.local_addr().unwrap()).unwrap();
+        seen.push(remote.recv_from(&mut [0; 9]).unwrap().1);
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].ip().to_string(), HOST[0]);
+    // Another address, and another port of a known address.
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    for stranger in [at(FAR[2], 7), at(FAR[0], 8)] {
+        udp(&realm.outside, stranger).send_to(b"let me in", seen[0]).unwrap();
+        assert!(client.recv(&mut [0; 99]).is_err(), "{stranger}");
+    }
+    remotes[0].send_to(b"known", seen[0]).unwrap();
+    assert_eq!(client.recv_from(&mut [0; 9]).unwrap(), (5, at(FAR[0], 7)));
+    // Another container, the same port.
+    let other = realm.attach("other");
+    udp(&other.ns, at(ANY, 5_000)).send_to(b"hello", at(FAR[0], 7)).unwrap();
+    assert_ne!(remotes[0].recv_from(&mut [0; 9]).unwrap().1, seen[0]);
+    realm.end();
+}
+
+#[test]
+fn ping_where_it_is_allowed_and_where_it_is_forbidden() {
+    let Some(realm) = Realm::new("suping", &["ping"]) else { return };
+    let inmate = realm.attach("client");
+    for address in [FAR[0], FAR6, GATEWAY] {
+        common::ping(&inmate.ns, address);
+    }
+    for address in [FAR[0], FAR6] {
+        inside_ok(&inmate.ns, &["ping", "-c", "1", "-W", "2", "-s", "8000", address]);
+    }
+    realm.switch.ok(&["flush", "flows", "client"]);
+    sysctl(&realm.host, "net.ipv4.ping_group_range=1 0");
+    for _ in 0..2 {
+        let start = Instant::now();
+        let output = inside(&inmate.ns, &["ping", "-c", "1", "-W", "3", FAR[0]]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains(&format!("From {GATEWAY}")), "{said}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{said}");
+    }
+    wait_for("the log", || realm.logged("ping_group_range") == 1);
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(realm.logged("ping_group_range"), 1, "said once");
+    realm.end();
+}
+
+/// A target behind a router, which is `realm.outside`.
+fn beyond(realm: &Realm, what: &str) -> TestNs {
+    let target = TestNs::new(what);
+    ip(&["-n", &realm.outside.name, "link", "add", "far1", "type", "veth", "peer", "name", "eth0", "netns", &target.name]);
+    for (ns, iface, address) in [(&realm.outside, "far1", "203.0.113.1/24"), (&target, "eth0", "203.0.113.10/24")] {
+        ip(&["-n", &ns.name, "address", "add", address, "dev", iface]);
+        ip(&["-n", &ns.name, "link", "set", iface, "up"]);
+    }
+    ip(&["-n", &target.name, "route", "add", "default", "via", "203.0.113.1"]);
+    sysctl(&realm.outside, "net.ipv4.ip_forward=1");
+    // One error a second to each destination by default (icmp(7)).
+    for ns in [&realm.outside, &target] {
+        sysctl(ns, "net.ipv4.icmp_ratelimit=0");
+    }
+    target
+}
+
+#[test]
+fn traceroute_shows_gateway_router_and_target() {
+    let Some(realm) = Realm::new("sutrace", &["traceroute"]) else { return };
+    let inmate = realm.attach("client");
+    let target = beyond(&realm, "sutrace-t");
+    let _listener = listen(&target, at(ANY, 80));
+    for kind in [&[][..], &["-I"], &["-T", "-p", "80"]] {
+        let said = inside_ok(&inmate.ns, &[&["traceroute", "-n", "-q", "1", "-w", "2", "-m", "5"], kind, &[TARGET]].concat());
+        let hops: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+        // A socket's SYN has the host's TTL: the routers on its way are not seen.
+        let wanted: &[&str] = if kind.contains(&"-T") { &[GATEWAY, TARGET] } else { &[GATEWAY, FAR[0], TARGET] };
+        assert_eq!(hops, wanted, "{kind:?}: {said}");
+    }
+    realm.end();
+}
+
+/// What comes of datagrams with DF (IP_MTU_DISCOVER 10, IP_PMTUDISC_DO 2), and of one without: a length or an errno each.
+const PROBE: &str = "\
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect((sys.argv[1], 7))
+for df, length in (2, 1400), (2, 1400), (2, 1252), (0, 1400):
+    s.setsockopt(socket.IPPROTO_IP, 10, df)
+    try:
+        s.send(b'x' * length)
+        print(len(s.recv(2000)))
+    except OSError as error:
+        print(error.errno)
+";
+
+/// RFC 4787 REQ-13 (N17): what is too long for a link on the way, its sender is told, with the MTU.
+#[test]
+fn a_narrow_link_on_the_way_is_told() {
+    let Some(realm) = Realm::new("sumtu", &[]) else { return };
+    let inmate = realm.attach("client");
+    let target = beyond(&realm, "sumtu-t");
+    ip(&["-n", &realm.outside.name, "link", "set", "far1", "mtu", "1280"]);
+    ip(&["-n", &target.name, "link", "set", "eth0", "mtu", "1280"]);
+    echo(&target, at(TARGET, 7));
+    // Its own kernel knows after the first; without DF it goes in pieces.
+    let said = inside_ok(&inmate.ns, &["python3", "-c", PROBE, TARGET]);
+    assert_eq!(said, format!("{0}\n{0}\n1252\n1400\n", libc::EMSGSIZE));
+    assert!(inside_ok(&inmate.ns, &["ip", "route", "get", TARGET]).contains("mtu 1280"));
+    // TCP finds its own way.
+    let [inner, outer] = common::sockets::pair(&inmate.ns, at(TARGET, 80), &target, at(ANY, 80));
+    std::thread::scope(|scope| {
+        scope.spawn(|| common::sockets::pour(&inner, 1 << 20).unwrap());
+        common::sockets::drain(&outer, 1 << 20);
+    });
+    realm.end();
+}
+
+/// RFC 5780 by coturn, a program that we did not write.
+#[test]
+fn nat_discovery_finds_endpoint_independent_mapping() {
+    let Some(realm) = Realm::new("sustun", &["turnserver", "turnutils_natdiscovery"]) else { return };
+    let inmate = realm.attach("client");
+    let files = tempfile::tempdir().unwrap();
+    let [pid, database] = ["pid", "database"].map(|name| files.path().join(name).to_str().unwrap().to_owned());
+    let mut server =
+        vec!["turnserver", "-n", "-S", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "-l", "stdout", "--simple-log"];
+    server.extend(["--pidfile", &pid, "-b", &database, "-L", FAR[0], "-L", FAR[1]]);
+    let _server = Background::start(inside(&realm.outside, &server).stdout(Stdio::null()).stderr(Stdio::null()));
+    let stun = within(&realm.outside, || UdpSocket::bind((FAR[2], 0)).unwrap());
+    stun.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    // A binding request (RFC 5389 6): type, length, cookie, transaction.
+    let request = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    wait_for("the STUN server", || stun.send_to(&request, (FAR[1], 3_479)).is_ok() && stun.recv(&mut [0; 512]).is_ok());
+    for (flag, wanted) in
+        [("-m", "NAT with Endpoint Independent Mapping!"), ("-f", "NAT with Address and Port Dependent Filtering!")]
+    {
+        let said = inside_ok(&inmate.ns, &["timeout", "20", "turnutils_natdiscovery", flag, FAR[0]]);
+        assert!(said.contains(&format!("UDP reflexive addr: {}:", HOST[0])) && said.contains(wanted), "{said}");
+    }
+    realm.end();
+}
+
+/// UDP datagrams and SYNs to addresses that no kernel would send to, behind the gateway's hardware address.
+const FORGE: &str = "\
+import socket, struct, sys
+own4, own6 = sys.argv[1:]
+mac = open('/sys/class/net/eth0/address').read().strip()
+link = bytes.fromhex('02580a4d0001') + bytes.fromhex(mac.replace(':', ''))
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(('eth0', 0))
+def summed(octets):
+    octets += b'\\0' * (len(octets) % 2)
+    total = sum(struct.unpack('!%dH' % (len(octets) // 2), octets))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def send(to, port):
+    v6 = ':' in to
+    family = socket.AF_INET6 if v6 else socket.AF_INET
+    ends = socket.inet_pton(family, own6 if v6 else own4) + socket.inet_pton(family, to)
+    for number in 6, 17:
+        if number == 6:
+            l4, at = struct.pack('!HHIIBBHHH', 40000, port, 1, 0, 0x50, 2, 65535, 0, 0), 16
+        else:
+            l4, at = struct.pack('!HHHH', 40000, port, 13, 0) + b'hello', 6
+        check = summed(ends + struct.pack('!II', len(l4), number) + l4)
+        l4 = l4[:at] + struct.pack('!H', check) + l4[at + 2:]
+        if v6:
+            ip = struct.pack('!IHBB', 0x60000000, len(l4), number, 64) + ends
+        else:
+            ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(l4), 1, 0, 64, number, 0) + ends
+            ip = ip[:10] + struct.pack('!H', summed(ip)) + ip[12:]
+        raw.send(link + (b'\\x86\\xdd' if v6 else b'\\x08\\0') + ip + l4)
+for to in '127.0.0.1', '127.1.2.3', '0.0.0.0', '169.254.1.1', '224.0.0.1', '::1', '::', '::ffff:127.0.0.1', '::127.0.0.1', 'fe80::1', 'ff02::1':
+    for port in 80, 53, 81:
+        send(to, port)
+send('198.51.100.2', 83)
+";
+
+/// What is the host's own is not reached, however it is spelt, nor who is on its link only.
+#[test]
+fn the_hosts_own_and_its_links_are_out_of_reach() {
+    let Some(realm) = Realm::new("sureach", &[]) else { return };
+    let inmate = realm.attach("client");
+    // Listeners of the host that must see nothing.
+    let tcp = [listen(&realm.host, at("127.0.0.1", 80)), listen(&realm.host, at("::1", 80))];
+    let datagrams = [udp(&realm.host, at("127.0.0.1", 53)), udp(&realm.host, at("::1", 53)), udp(&realm.host, at("::", 81))];
+    // The container routes it all to the gateway, and lets it leave.
+    for setting in ["net.ipv4.conf.eth0.route_localnet=1", "net.ipv4.conf.all.route_localnet=1"] {
+        sysctl(&inmate.ns, setting);
+    }
+    ip(&["-n", &inmate.ns.name, "link", "set", "lo", "down"]);
+    for route in ["127.1.2.3/32", "169.254.0.0/16", "0.0.0.1/32", "240.0.0.1/32"] {
+        let _ = inside(&inmate.ns, &["ip", "route", "add", route, "via", GATEWAY]).output();
+    }
+    for to in ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.1", "240.0.0.1"] {
+        assert!(within(&inmate.ns, || std::net::TcpStream::connect_timeout(&at(to, 80), PATIENCE)).is_err(), "{to}");
+        let own = if to.contains(':') { "::" } else { ANY };
+        let socket = udp(&inmate.ns, at(own, 0));
+        for port in [53, 81] {
+            let _ = socket.send_to(b"hello", at(to, port));
+        }
+    }
+    let socket = udp(&inmate.ns, at(ANY, 0));
+    socket.set_broadcast(true).unwrap();
+    for to in ["224.0.0.1", "239.1.2.3", "255.255.255.255", "198.51.100.255"] {
+        let _ = socket.send_to(b"hello", at(to, 81));
+    }
+    // Frames that no kernel would send: 127.0.0.1, mapped and compatible addresses.
+    let witness = udp(&realm.host, at(HOST[0], 83));
+    let own6 = inside_ok(&inmate.ns, &["sh", "-c", "ip -6 -o addr show dev eth0 scope global | awk '{print $4}' | cut -d/ -f1"]);
+    inside_ok(&inmate.ns, &["python3", "-c", FORGE, &inmate.ip.to_string(), own6.trim()]);
+    assert_eq!(witness.recv(&mut [0; 9]).unwrap(), 5, "what is forged well gets through");
+    // The gateway's own address stands for nothing that was not asked for.
+    for port in [80, 81] {
+        assert_eq!(common::sockets::refusal(&inmate.ns, at(GATEWAY, port)), libc::ECONNREFUSED);
+    }
+    std::thread::sleep(PATIENCE);
+    for listener in &tcp {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "{listener:?} was reached");
+    }
+    for datagram in &datagrams {
+        datagram.set_nonblocking(true).unwrap();
+        assert!(datagram.recv(&mut [0; 9]).is_err(), "{datagram:?} was reached");
+    }
+    // The host's address on its link is another matter: what listens there listens for all.
+    let _open = listen(&realm.host, at(HOST[0], 82));
+    assert!(dial(&inmate.ns, at(HOST[0], 82)).is_ok());
+    realm.end();
+}
