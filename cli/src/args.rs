@@ -7,7 +7,7 @@ mod reach;
 
 use clap::{Args as Group, Parser, Subcommand};
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
@@ -213,9 +213,9 @@ pub enum Verb {
     #[command(hide = true)]
     RunPlug { order: String },
     #[command(hide = true)]
-    DemoServer,
+    DemoServer { at: Option<SocketAddrV4> },
     #[command(hide = true)]
-    DemoFetch { address: Ipv4Addr, seconds: u64 },
+    DemoFetch { from: SocketAddrV4, seconds: u64 },
     #[command(hide = true)]
     DemoPing { address: Ipv4Addr },
     #[command(hide = true)]
@@ -256,7 +256,7 @@ impl Verb {
             Self::DoctorProbe => "doctor-probe",
             Self::Demo(_) => "demo",
             Self::Generate { .. } => "generate",
-            Self::DemoServer => "demo-server",
+            Self::DemoServer { .. } => "demo-server",
             Self::DemoFetch { .. } => "demo-fetch",
             Self::DemoPing { .. } => "demo-ping",
             Self::DemoRelay { .. } => "demo-relay",

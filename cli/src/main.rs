@@ -56,8 +56,8 @@ fn main() -> ExitCode {
         Verb::DoctorProbe => commands::doctor::probe::run(),
         Verb::Demo(demo) => commands::demo::run(&demo),
         Verb::Generate { what } => commands::generate::run(what),
-        Verb::DemoServer => commands::demo::traffic::serve(),
-        Verb::DemoFetch { address, seconds } => commands::demo::traffic::fetch(address, seconds),
+        Verb::DemoServer { at } => commands::demo::traffic::serve(at),
+        Verb::DemoFetch { from, seconds } => commands::demo::traffic::fetch(from, seconds),
         Verb::DemoPing { address } => commands::demo::traffic::ping(address),
         Verb::DemoRelay { a, b } => commands::demo::relay(&a, &b),
     };

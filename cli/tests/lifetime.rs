@@ -188,12 +188,14 @@ fn the_demo() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         for part in [
-            "[1/4]",
+            "[1/5]",
             " --name web",
             "web: 10.",
             "client: 10.",
             "3 received",
             "Gbit/s (a bare copy loop on this machine: ",
+            " established ",
+            "  web sees ",
             "frames  rx ",
             "cleaned up",
         ] {

@@ -13,7 +13,8 @@ use crate::errors::ToolProblem;
 use crate::print;
 use anyhow::{Context, Result, bail};
 use stage::Stage;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::{Duration, Instant};
 use vswitch_io::link::{self, Addressing, IfName, Netlink, TapOptions};
 use vswitch_io::netns::{Namespace, NsSpec};
 use vswitch_switch::UnicastMac;
@@ -23,6 +24,14 @@ const RELAY: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 255, 255, 1), Ipv4Addr::new(10, 
 const RELAY_PREFIX: u8 = 30;
 /// In the container that asks.
 const EXEC_CLIENT: &[&str] = &["vswitch", "exec", "client", "--"];
+/// A server of the host's, and a published port, on which nobody is likely to listen.
+const HOST_SERVER: u16 = 15_201;
+const PUBLISHED: u16 = 15_202;
+/// An address that has no host (RFC 5737): the way to anywhere.
+const ANYWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// How long a flow may take to be there, and between two looks.
+const FLOW: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(20);
 /// What [`relay`] says once it runs.
 const RELAYING: &str = "relaying";
 
@@ -41,12 +50,13 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     print::out(&format!("vswitch {} | Linux {kernel} | user {user}{root} | undone at the end\n", env!("CARGO_PKG_VERSION")))?;
     stage.say_environment()?;
 
-    print::out("[1/4] two containers on one switch\n")?;
-    container(stage, "web", &["vswitch", "demo-server"])?;
-    container(stage, "client", &["sleep", stage::HOLD])?;
+    print::out("[1/5] two containers on one switch\n")?;
+    container(stage, "web", &[], &["vswitch", "demo-server"])?;
+    container(stage, "client", &["--allow", "host-loopback"], &["sleep", stage::HOLD])?;
     let address = address_of(stage, "web")?.to_string();
+    let web = format!("{address}:{}", traffic::PORT);
 
-    print::out("[2/4] the switch learns\n")?;
+    print::out("[2/5] the switch learns\n")?;
     let ping: &[&str] =
         if stage::is_installed("ping") { &["ping", "-c3", "-i0.2", &address] } else { &["vswitch", "demo-ping", &address] };
     let pinged = stage.run(&[EXEC_CLIENT, ping].concat())?;
@@ -55,19 +65,21 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     let fdb = stage.run(&["vswitch", "fdb"])?;
     stage.show(&fdb)?;
 
-    print::out(&format!("[3/4] container to container, one TCP stream, {seconds} s, MTU 1500\n"))?;
-    let fetched = stage.run(&[EXEC_CLIENT, &["vswitch", "demo-fetch", &address, &seconds.to_string()]].concat())?;
+    print::out(&format!("[3/5] container to container, one TCP stream, {seconds} s, MTU 1500\n"))?;
+    let fetched = stage.run(&[EXEC_CLIENT, &["vswitch", "demo-fetch", &web, &seconds.to_string()]].concat())?;
     stage.show(&fetched)?;
     let ours = rate(&fetched)?;
     print::out("  the same through a bare copy loop, which forwards every frame and decides nothing:\n")?;
     let (a, b) = stage.hold_pair()?;
     stage.background(&["vswitch", "demo-relay", &a.pid(), &b.pid()], Some(RELAYING))?;
     stage.background_inside(&a, &["vswitch", "demo-server"], Some(traffic::SERVING))?;
-    let fetched = stage.inside(&b, &["vswitch", "demo-fetch", &RELAY[0].to_string(), &seconds.to_string()])?;
+    let fetched = stage.inside(&b, &["vswitch", "demo-fetch", &format!("{}:{}", RELAY[0], traffic::PORT), &seconds.to_string()])?;
     let floor = rate(&fetched)?;
     print::out(&format!("  {ours:.1} Gbit/s (a bare copy loop on this machine: {floor:.1}; ratio {:.2})\n", ours / floor))?;
 
-    print::out("[4/4] every frame is accounted for\n")?;
+    world(stage, seconds)?;
+
+    print::out("[5/5] every frame is accounted for\n")?;
     stage.say(&["vswitch", "stats"])?;
     let stats: Stats = stage.connect()?.ask(Verb::Stats, &[])?;
     stage.show(&format!("frames  {}", stats::accounts(&stats)))?;
@@ -78,9 +90,54 @@ fn play(stage: &mut Stage, seconds: u64) -> Result<()> {
     stage.show(&format!("{:.2} GB forwarded, {} frames dropped", sent as f64 / 1e9, stats.dropped))
 }
 
+/// Out to a server of the host, and in to a published port, through the host's sockets.
+fn world(stage: &mut Stage, seconds: u64) -> Result<()> {
+    print::out(&format!(
+        "[4/5] to the host and back, through its sockets: no privilege, its firewall applies, {seconds} s each\n"
+    ))?;
+    let seconds = seconds.to_string();
+    let server = format!("{}:{HOST_SERVER}", Ipv4Addr::LOCALHOST);
+    stage.background(&["vswitch", "demo-server", &server], Some(traffic::SERVING))?;
+    let gateway = super::show::info(&mut stage.connect()?)?.gateway.to_string();
+    let at_gateway = format!("{gateway}:{HOST_SERVER}");
+    let fetched = stage.run(&[EXEC_CLIENT, &["vswitch", "demo-fetch", &at_gateway, &seconds]].concat())?;
+    stage.show(&fetched)?;
+    let own = own_address();
+    let published = format!("{own}:{PUBLISHED}");
+    stage.run(&["vswitch", "publish", &format!("{published}:{}", traffic::PORT), "web", "--from", &own.to_string()])?;
+    let fetched = stage.run(&["vswitch", "demo-fetch", &published, &seconds])?;
+    stage.show(&fetched)?;
+    // A fetch under way, to be seen.
+    stage.background(&["vswitch", "demo-fetch", &published, "2"], None)?;
+    let until = Instant::now() + FLOW;
+    let flows = loop {
+        let flows = stage.run_quietly(&["vswitch", "flows", "web"])?;
+        if flows.contains("established") || Instant::now() > until {
+            break flows;
+        }
+        std::thread::sleep(LOOK);
+    };
+    stage.say(&["vswitch", "flows", "web"])?;
+    stage.show(&flows)?;
+    let seen = if own.is_loopback() { "the gateway, for its client is on the loopback" } else { "its client's own address" };
+    print::out(&format!("  web sees {seen}\n"))
+}
+
+/// The host's address that others see, if it has one; nothing is sent to learn it.
+fn own_address() -> Ipv4Addr {
+    let told = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((ANYWHERE, 9))?;
+        socket.local_addr()
+    });
+    match told.map(|address| address.ip()) {
+        Ok(IpAddr::V4(address)) if !address.is_unspecified() => address,
+        Ok(IpAddr::V4(_) | IpAddr::V6(_)) | Err(_) => Ipv4Addr::LOCALHOST,
+    }
+}
+
 /// A container that runs a command.
-fn container(stage: &mut Stage, name: &str, command: &[&str]) -> Result<()> {
-    let attached = stage.run(&[&["vswitch", "run", "-d", "--name", name, "--"], command].concat())?;
+fn container(stage: &mut Stage, name: &str, flags: &[&str], command: &[&str]) -> Result<()> {
+    let attached = stage.run(&[&["vswitch", "run", "-d", "--name", name], flags, &["--"], command].concat())?;
     stage.show(&attached)
 }
 

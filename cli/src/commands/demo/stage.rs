@@ -111,7 +111,8 @@ impl Stage {
         self.run_quietly(command)
     }
 
-    fn run_quietly(&mut self, command: &[&str]) -> Result<String> {
+    /// The same without printing the command.
+    pub fn run_quietly(&mut self, command: &[&str]) -> Result<String> {
         let number = self.spawn(command)?;
         let pid = self.children.get(number).map(Child::id).unwrap_or_default();
         let ended = process::pidfd_open(i32::try_from(pid)?)?;

@@ -17,7 +17,7 @@ use vswitch_nat::checksum;
 /// What [`serve`] says once it listens.
 pub const SERVING: &str = "serving";
 /// iperf's, which nobody will miss here.
-const PORT: u16 = 5_201;
+pub const PORT: u16 = 5_201;
 /// How long [`serve`] waits for a client, ms.
 const WAIT: u16 = 60_000;
 /// Octets of a write or a read.
@@ -28,8 +28,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 const PINGS: u16 = 3;
 
 /// Sends as much as the client takes, to one client after another.
-pub fn serve() -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context(ToolProblem::PortTaken { port: PORT })?;
+pub fn serve(at: Option<SocketAddrV4>) -> Result<()> {
+    let at = at.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT));
+    let listener = TcpListener::bind(at).context(ToolProblem::PortTaken { port: at.port() })?;
     print::out(&format!("{SERVING}\n"))?;
     let chunk = vec![0; CHUNK];
     // Whoever started it may be gone: it waits for nobody for ever.
@@ -43,8 +44,8 @@ pub fn serve() -> Result<()> {
 }
 
 /// Fetches for so many seconds and says how fast that was.
-pub fn fetch(address: Ipv4Addr, seconds: u64) -> Result<()> {
-    let to = SocketAddr::V4(SocketAddrV4::new(address, PORT));
+pub fn fetch(from: SocketAddrV4, seconds: u64) -> Result<()> {
+    let to = SocketAddr::V4(from);
     let mut stream = TcpStream::connect_timeout(&to, CONNECT).context(ToolProblem::NotConnected { to })?;
     stream.set_read_timeout(Some(CONNECT))?;
     let mut chunk = vec![0; CHUNK];
