@@ -57,13 +57,12 @@ fn n63_a_loopback_port_is_for_the_host_only() {
 #[test]
 fn n65_one_port_on_two_addresses_leads_to_two_containers() {
     let Some(realm) = Realm::new("sptwo", &[]) else { return };
-    for (name, address) in [("one", HOST[0]), ("two", HOST[1])] {
+    let _inmates = [("one", HOST[0]), ("two", HOST[1])].map(|(name, address)| {
         let inmate = realm.attach(name);
         serve_lines(&inmate.ns, name, at(ANY, 80));
         realm.publish(&[&format!("{address}:8080:80"), name]);
-        // The server is to outlive its namespace's handle.
-        std::mem::forget(inmate);
-    }
+        inmate
+    });
     for (name, address) in [("one", HOST[0]), ("two", HOST[1])] {
         for from in [&realm.host, &realm.outside] {
             assert_eq!(asked(from, at(address, 8_080)).0, name);
@@ -154,6 +153,17 @@ fn hairpin() {
     for from in [&client.ns, &web.ns] {
         for to in [HOST[0], HOST[1], GATEWAY] {
             assert_eq!(asked(from, at(to, 8_080)).0, "web", "{to}");
+        }
+    }
+    common::sockets::echo(&web.ns, at(ANY, 53));
+    realm.publish(&["5353:53/udp", "web"]);
+    realm.publish(&[&format!("{}:5354:53/udp", HOST[1]), "web"]);
+    for from in [&client.ns, &web.ns] {
+        for (host, port) in [(HOST[0], 5_353), (HOST[1], 5_353), (GATEWAY, 5_353), (HOST[1], 5_354), (GATEWAY, 5_354)] {
+            let caller = udp(from, at(ANY, 0));
+            caller.send_to(b"hello", at(host, port)).unwrap();
+            let answer = caller.recv_from(&mut [0; 9]).unwrap_or_else(|error| panic!("{host}:{port}: {error}"));
+            assert_eq!(answer, (5, at(host, port)));
         }
     }
     // Between containers nothing is in the way.
@@ -286,9 +296,10 @@ fn a_user_is_told_of_privileged_ports() {
     switch.ok(&["publish", "8080:80", "web"]);
     assert!(!is_free(&host, 8_080));
     // Nobody listens inside: the connection ends, and at once.
-    let mut call = dial(&host, at("127.0.0.1", 8_080)).unwrap();
-    call.set_read_timeout(Some(PATIENCE * 10)).unwrap();
-    let ended = std::io::Read::read(&mut call, &mut [0]);
+    let ended = dial(&host, at("127.0.0.1", 8_080)).and_then(|mut call| {
+        call.set_read_timeout(Some(PATIENCE * 10))?;
+        std::io::Read::read(&mut call, &mut [0])
+    });
     assert!(matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset), "{ended:?}");
     switch.assert_balanced();
 }

@@ -274,10 +274,7 @@ impl Exchange {
     /// Who a peer of a socket is to a container: what is not to be seen inside is the gateway.
     #[must_use]
     pub fn seen_as(config: &GatewayConfig, peer: SocketAddr) -> SocketAddr {
-        let own = match peer.ip() {
-            IpAddr::V4(_) => Some(IpAddr::V4(config.address)),
-            IpAddr::V6(_) => config.v6.map(|v6| IpAddr::V6(v6.address)),
-        };
+        let own = own_of(config, peer.is_ipv6());
         let is_inside = match peer.ip() {
             IpAddr::V4(address) => config.is_inside(address),
             IpAddr::V6(address) => config.v6.is_some_and(|v6| v6.address.has_prefix(address, v6.prefix)),
@@ -295,14 +292,24 @@ impl Exchange {
         octets: usize,
         now: Time,
     ) -> Option<(Ends, DatagramSession)> {
-        let mapping = *self.datagrams.mapping(slot)?;
-        let mut remote = Self::seen_as(config, peer);
-        if mapping.kind == Kind::Echo {
-            remote.set_port(0);
-        }
-        let ends = Ends { kind: mapping.kind, inside: mapping.inside, remote };
+        let ends = self.ends_with(config, slot, peer)?;
         let session = self.datagrams.inbound(&ends, octets, now)?;
         Some((ends, session))
+    }
+
+    /// Which session of a mapping's a peer has: under its own address, or as the gateway where a container asked that and the gateway's
+    /// address stands for the peer.
+    #[must_use]
+    pub fn ends_with(&mut self, config: &GatewayConfig, slot: u32, peer: SocketAddr) -> Option<Ends> {
+        let mapping = *self.datagrams.mapping(slot)?;
+        let port = if mapping.kind == Kind::Echo { 0 } else { peer.port() };
+        let of = |address| Ends { kind: mapping.kind, inside: mapping.inside, remote: SocketAddr::new(address, port) };
+        let seen = of(Self::seen_as(config, peer).ip());
+        if self.datagrams.contains(&seen) {
+            return Some(seen);
+        }
+        let own = of(own_of(config, peer.is_ipv6())?);
+        (self.datagrams.session_mut(&own)?.dialed == peer).then_some(own)
     }
 
     /// The container that a client of a published port gets, its endpoint and its link's MTU; `None`, counted, where the client may not, or
@@ -450,6 +457,11 @@ impl Exchange {
         stations.count_session(flow.owner, -1);
         Some(flow)
     }
+}
+
+/// The gateway's address of a family.
+fn own_of(config: &GatewayConfig, is_v6: bool) -> Option<IpAddr> {
+    if is_v6 { config.v6.map(|v6| IpAddr::V6(v6.address)) } else { Some(IpAddr::V4(config.address)) }
 }
 
 /// Whether a port is published, and on which address.

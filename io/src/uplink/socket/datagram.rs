@@ -324,13 +324,7 @@ impl Sockets {
         let (said, kind) = said?;
         let (exchange, _, config) = gateway.exchange_mut()?;
         let ends = match place {
-            Place::Mapping(slot) => {
-                let mut remote = Exchange::seen_as(config, said.to);
-                if kind == Kind::Echo {
-                    remote.set_port(0);
-                }
-                Ends { kind, inside: exchange.datagrams.mapping(slot)?.inside, remote }
-            }
+            Place::Mapping(slot) => exchange.ends_with(config, slot, said.to)?,
             Place::Published(slot) => exchange.client(slot, said.to)?,
         };
         let Ends { inside, remote, .. } = ends;
