@@ -96,11 +96,11 @@ fn n67_an_answer_leaves_from_the_address_that_was_asked() {
 fn a_client_that_is_gone_is_told_to_the_container() {
     let Some(realm) = Realm::new("sptold", &[]) else { return };
     let web = realm.attach("web");
-    realm.publish(&["5353:53/udp", "web"]);
-    for (own, host) in [(ANY, HOST[0]), ("::", HOST6)] {
-        let server = udp(&web.ns, at(own, 53));
+    realm.publish(&["5353-5354:53-54/udp", "web"]);
+    for (own, host, port) in [(ANY, HOST[0], 53), ("::", HOST6, 54)] {
+        let server = udp(&web.ns, at(own, port));
         let client = udp(&realm.outside, at(own, 0));
-        client.send_to(b"hello", at(host, 5_353)).unwrap();
+        client.send_to(b"hello", at(host, 5_300 + port)).unwrap();
         let (_, peer) = server.recv_from(&mut [0; 9]).unwrap();
         server.connect(peer).unwrap();
         drop(client);

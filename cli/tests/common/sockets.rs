@@ -68,6 +68,8 @@ impl Realm {
     pub fn attach(&self, name: &str) -> Inmate {
         let ns = TestNs::new(name);
         let ip = self.switch.attach(&[&ns.name, "--name", name]).parse().unwrap();
+        // Its kernel's own link-local address takes a second to be sure of (RFC 4862 5.4), and its first solicitation waits for that.
+        wait_for("IPv6", || super::ip(&["-n", &ns.name, "-6", "address", "show", "tentative"]).is_empty());
         Inmate { ns, name: name.into(), ip }
     }
 
