@@ -1,4 +1,7 @@
 //! TCP flows' sockets.
+mod pump;
+mod send;
+
 use super::*;
 use socket2::Socket;
 use std::io::IoSlice;
@@ -216,104 +219,6 @@ impl Sockets {
         Routed::Consumed(frame)
     }
 
-    /// The container's FIN goes on, once all before it has gone.
-    fn end_of_container(&mut self, slot: u32) {
-        let waits = self.held.iter().any(|held| held.slot == slot);
-        if let Some(stream) = self.stream(slot)
-            && stream.finish
-            && !waits
-            && stream.spilled() == 0
-        {
-            stream.finish = false;
-            let _ = stream.socket.shutdown(Shutdown::Write);
-        }
-    }
-
-    /// Sends what is held, and takes out what containers have. Gives the buffers back.
-    pub fn flush(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) {
-        let count = self.held.len();
-        let mut held = std::mem::take(&mut self.held);
-        while let Some(slot) = held.first().map(|first| first.slot) {
-            self.send_held(gateway, slot, &held, now);
-            let mut at = 0;
-            while at < held.len() {
-                if held.get(at).is_some_and(|held| held.slot == slot) {
-                    pool.put(held.remove(at).frame);
-                } else {
-                    at += 1;
-                }
-            }
-            self.end_of_container(slot);
-        }
-        self.held = held;
-        self.done += count as u64;
-        self.consume(gateway);
-    }
-
-    /// One flow's payloads, in their order.
-    fn send_held(&mut self, gateway: &mut Gateway, slot: u32, held: &[Held], now: Time) {
-        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        let own = || held.iter().filter(|held| held.slot == slot);
-        let payload = |held: &Held| {
-            held.frame.bytes().get(held.start..held.start + held.len).map_or(0..0, |_| held.start..held.start + held.len)
-        };
-        let total: usize = own().map(|held| held.len).sum();
-        let mut sent = 0;
-        if stream.spilled() == 0 {
-            let mut pieces = [IoSlice::new(&[]); socket::PIECES];
-            let mut count = 0;
-            for (piece, held) in pieces.iter_mut().zip(own()) {
-                *piece = IoSlice::new(held.frame.bytes().get(payload(held)).unwrap_or_default());
-                count += 1;
-            }
-            match socket::send(&stream.socket, pieces.get(..count).unwrap_or_default()) {
-                Ok(octets) => sent = octets,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.broken(gateway, slot, now),
-            }
-        }
-        if sent < total {
-            let mut skip = sent;
-            for held in own() {
-                let octets = held.frame.bytes().get(payload(held)).unwrap_or_default();
-                let rest = octets.get(skip.min(octets.len())..).unwrap_or_default();
-                skip = skip.saturating_sub(octets.len());
-                stream.spill.extend_from_slice(rest);
-                self.spilled += rest.len();
-            }
-        }
-        self.regrant(gateway, slot);
-    }
-
-    /// What the host's side can take has changed.
-    fn regrant(&mut self, gateway: &mut Gateway, slot: u32) {
-        let Some(stream) = self.tcp.get(slot as usize).and_then(Option::as_ref) else { return };
-        let room = if self.spilled >= SPILL_ALL / 2 { SPILL / 16 } else { SPILL };
-        let room = room.saturating_sub(u32::try_from(stream.spilled()).unwrap_or(u32::MAX));
-        if let Some((exchange, ..)) = gateway.exchange_mut()
-            && let Some(flow) = exchange.flows.get_mut(slot)
-        {
-            flow.tcp.grant(room);
-            exchange.flows.is_due(slot);
-        }
-    }
-
-    /// Takes out of sockets what containers have.
-    fn consume(&mut self, gateway: &Gateway) {
-        let mut lazy = std::mem::take(&mut self.lazy);
-        for slot in lazy.drain(..) {
-            let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
-            // The next acknowledgement brings it back.
-            stream.is_lazy = false;
-            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
-            if !stream.may_leave(flying) {
-                stream.consume();
-                stream.in_part = flying > 0 || stream.readable;
-            }
-        }
-        self.lazy = lazy;
-    }
-
     pub(super) fn stream_event(&mut self, gateway: &mut Gateway, slot: u32, event: Event, now: Time) {
         let Some(state) = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map(|flow| flow.tcp.state()) else {
             return;
@@ -380,28 +285,6 @@ impl Sockets {
         self.forget(slot);
     }
 
-    fn drain_spill(&mut self, gateway: &mut Gateway, slot: u32, now: Time) {
-        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        if stream.spilled() == 0 {
-            return;
-        }
-        let rest = stream.spill.get(stream.sent..).unwrap_or_default();
-        match socket::send(&stream.socket, &[IoSlice::new(rest)]) {
-            Ok(octets) => {
-                stream.sent += octets;
-                self.spilled -= octets;
-                if stream.spilled() == 0 {
-                    stream.spill = Vec::new();
-                    stream.sent = 0;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.broken(gateway, slot, now),
-        }
-        self.end_of_container(slot);
-        self.regrant(gateway, slot);
-    }
-
     /// The host's connection is broken: the container is told.
     fn broken(&mut self, gateway: &mut Gateway, slot: u32, _now: Time) {
         if let Some((exchange, ..)) = gateway.exchange_mut()
@@ -450,175 +333,10 @@ impl Sockets {
             self.asking.close_all(asked);
         }
     }
-
-    pub(super) fn poll_tcp(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
-        while let Some((slot, expired)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.expire(now)) {
-            match expired {
-                Expired::Goes => {
-                    // What is to be sent again is in the socket.
-                    if let Some(stream) = self.stream(slot)
-                        && !std::mem::replace(&mut stream.is_listed, true)
-                    {
-                        self.ready.push_back(slot);
-                    }
-                }
-                Expired::Abort => {
-                    if let Some(stream) = self.stream(slot) {
-                        let _ = stream.socket.set_linger(Some(Duration::ZERO));
-                    }
-                    self.forget(slot);
-                }
-            }
-        }
-        if let Some(frame) = self.poll_told(gateway, pool, now) {
-            return Some(frame);
-        }
-        while let Some((slot, frame)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now)) {
-            if frame.is_some() {
-                return frame;
-            }
-            self.settle(gateway, slot);
-        }
-        while let Some(&slot) = self.ready.front() {
-            let frame = pool.take()?;
-            match self.pump(gateway, slot, frame, now) {
-                Pumped::Sent(frame) => {
-                    // Its turn is over: the next frame is another's.
-                    self.ready.rotate_left(1);
-                    return Some(frame);
-                }
-                Pumped::Idle(frame) => {
-                    pool.put(frame);
-                    self.ready.pop_front();
-                    if let Some(stream) = self.stream(slot) {
-                        stream.is_listed = false;
-                    }
-                    // Its end, or a reset, is to be said.
-                    if let Some((slot, Some(frame))) =
-                        gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now))
-                    {
-                        let _ = slot;
-                        return Some(frame);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Closes a flow that is over, once its spill is through.
-    fn settle(&mut self, gateway: &mut Gateway, slot: u32) {
-        let over =
-            gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).is_some_and(|flow| flow.tcp.state() == State::Over);
-        if !over {
-            return;
-        }
-        if let Some(stream) = self.stream(slot) {
-            if stream.spilled() > 0 {
-                return;
-            }
-            // A socket that is closed with something unread resets the connection.
-            stream.consume();
-        }
-        self.close(gateway, slot);
-    }
-
-    /// One frame of what a flow's socket has.
-    fn pump(&mut self, gateway: &mut Gateway, slot: u32, mut frame: FrameBuf, now: Time) -> Pumped {
-        let Some((exchange, ..)) = gateway.exchange_mut() else { return Pumped::Idle(frame) };
-        let Some(flow) = exchange.flows.get_mut(slot) else { return Pumped::Idle(frame) };
-        let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return Pumped::Idle(frame) };
-        if flow.tcp.take_seek() && stream.peeks {
-            let _ = socket::set_peek_offset(&stream.socket, stream.unconsumed + flow.tcp.in_flight());
-            stream.readable = true;
-        }
-        if !stream.readable || !flow.tcp.takes_data() {
-            return Pumped::Idle(frame);
-        }
-        let (mss, is_v6) = (flow.tcp.mss(), flow.inside.is_ipv6());
-        let room = (flow.tcp.may_send() as usize).min(longest(is_v6, mss));
-        if room == 0 {
-            flow.tcp.stall(now);
-            exchange.flows.touched(slot);
-            return Pumped::Idle(frame);
-        }
-        let wanted = if room > usize::from(mss) { room / usize::from(mss) * usize::from(mss) } else { room };
-        let headers = tcp_headers(is_v6);
-        if !frame.begin(headers + wanted) {
-            return Pumped::Idle(frame);
-        }
-        let into = frame.bytes_mut().get_mut(headers..).unwrap_or_default();
-        let peeked = if stream.peeks {
-            socket::peek(&stream.socket, into)
-        } else {
-            self.waste.resize(1 << 16, 0);
-            let skip = (stream.unconsumed + flow.tcp.in_flight()) as usize;
-            socket::peek_behind(&stream.socket, skip, &mut self.waste, into)
-        };
-        match peeked {
-            Ok(0) => {
-                stream.readable = false;
-                flow.tcp.end(now);
-                exchange.flows.touched(slot);
-                exchange.flows.is_due(slot);
-                Pumped::Idle(frame)
-            }
-            Ok(len) => {
-                // A stream that is closed has nothing behind what is less than asked for (epoll(7)); a reset one is told by its next peek.
-                let is_last = len < wanted && stream.closed && !stream.failed;
-                stream.readable = !is_last && (len == wanted || stream.closed);
-                let emit = if is_last { flow.tcp.send_last(len as u32, now) } else { flow.tcp.send(len as u32, now) };
-                if is_last {
-                    exchange.flows.is_due(slot);
-                }
-                let Some(flow) = exchange.flows.get_mut(slot) else { return Pumped::Idle(frame) };
-                let (link, remote, inside) = (flow.link, flow.remote, flow.inside);
-                let written = write_tcp(&mut frame, link, remote, inside, &emit, len, mss);
-                flow.count_in(frame.len() - ETHERNET_HEADER);
-                exchange.flows.touched(slot);
-                if written { Pumped::Sent(frame) } else { Pumped::Idle(frame) }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                stream.readable = false;
-                Pumped::Idle(frame)
-            }
-            Err(_) => {
-                self.broken(gateway, slot, now);
-                Pumped::Idle(frame)
-            }
-        }
-    }
-
-    /// The ICMP error about a SYN whose connection could not be.
-    fn poll_told(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
-        while let Some((flow, error)) = self.told.pop_front() {
-            let Some(mut frame) = pool.take() else {
-                self.told.push_front((flow, error));
-                return None;
-            };
-            let link = Link { dst: flow.link.src, src: flow.link.dst };
-            let syn = Emit { seq: flow.tcp.first(), ack: 0, flags: flags::SYN, window: 0xffff, offer: None };
-            let written = write_tcp(&mut frame, link, flow.inside, flow.remote, &syn, 0, u16::MAX);
-            if !written {
-                pool.put(frame);
-                continue;
-            }
-            match gateway.complain(frame, flow.owner.port, error, None, now) {
-                Ok(frame) => return Some(frame),
-                Err(frame) => pool.put(frame),
-            }
-        }
-        None
-    }
 }
 
 fn exchange_due(gateway: &mut Gateway, slot: u32) {
     if let Some((exchange, ..)) = gateway.exchange_mut() {
         exchange.flows.is_due(slot);
     }
-}
-
-enum Pumped {
-    Sent(FrameBuf),
-    Idle(FrameBuf),
 }
