@@ -2,6 +2,7 @@
 use crate::api::types::Kind;
 use crate::errors::ValueProblem;
 use crate::settings::{AGEING, TABLE_LIMIT};
+mod fdb;
 mod outside;
 mod reach;
 
@@ -10,8 +11,9 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
-use vswitch_switch::{Mac, UnicastMac, Vid, VidSet};
+use vswitch_switch::{UnicastMac, Vid, VidSet};
 
+pub use fdb::Fdb;
 pub use outside::{Flows, Flush, PacketUplink, Publish, Uplink, UplinkSet};
 pub use reach::Reach;
 
@@ -270,26 +272,6 @@ pub enum Generate {
     Man { dir: PathBuf },
     /// Completions for bash, zsh and fish
     Completions { dir: PathBuf },
-}
-
-#[derive(Subcommand)]
-pub enum Fdb {
-    /// Enter an address by hand: it neither ages nor moves
-    Add {
-        mac: Mac,
-        /// The container it is behind
-        name: String,
-        #[arg(long, default_value = "1")]
-        vlan: Vid,
-    },
-    /// Forget an address
-    Del {
-        mac: Mac,
-        #[arg(long, default_value = "1")]
-        vlan: Vid,
-    },
-    /// Forget what was learned, of one container or of all
-    Flush { name: Option<String> },
 }
 
 #[derive(Group)]

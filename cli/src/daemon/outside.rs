@@ -3,6 +3,7 @@
 //! What is published is kept here by containers' names, whether there is an uplink or not; the gateway has it as rules while there is
 //! one. A container that goes takes its ports with it: its share of a balanced one, or the whole.
 mod health;
+mod sockets;
 mod views;
 
 use super::Daemon;
@@ -16,10 +17,9 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use vswitch_io::link::IfName;
 use vswitch_io::port::Port;
-use vswitch_io::sys::socket::local_of;
 use vswitch_nat::flow::Address;
 use vswitch_nat::forward::{Backend, ForwardError, Rule, RuleId};
 use vswitch_nat::gateway::route::DhcpNews;
@@ -29,8 +29,6 @@ use vswitch_nat::wan::WanConfig;
 use vswitch_nat::wan::dhcp::Lease;
 use vswitch_switch::UnicastMac;
 
-/// Sockets that may be passed and not published yet.
-const STAGED: usize = 65_536;
 /// Open files that containers' flows never have, at the most: 4,095 ports, and published ports.
 const RESERVED_FILES: u64 = 16_384;
 
@@ -229,55 +227,6 @@ impl Daemon {
         self.saver.mark();
     }
 
-    /// Makes the host's sockets the uplink.
-    pub(super) fn set_sockets(&mut self, id: ConnectionId) -> Result<Value> {
-        if self.outside.sockets {
-            return done();
-        }
-        let staged = self.outside.staged.remove(&id).unwrap_or_default();
-        // Judged before anything is changed.
-        let published: Vec<(u32, Spec)> = self.outside.published.iter().map(|(id, publication)| (*id, publication.spec)).collect();
-        let mut sockets = staged;
-        let mut bound = Vec::new();
-        for (rule, spec) in published {
-            bound.push((rule, take_sockets(&mut sockets, &spec)?));
-        }
-        self.clear_uplink()?;
-        self.begin_sockets()?;
-        for (rule, fds) in bound {
-            self.worker.publish_sockets(rule, fds)??;
-            self.enforce(rule)?;
-        }
-        done()
-    }
-
-    /// Makes the host's sockets the uplink, nothing published yet.
-    pub(super) fn begin_sockets(&mut self) -> Result<()> {
-        self.worker.set_sockets(true)??;
-        let most = sockets_of(self.facts.open_files_limit);
-        self.worker.gateway(move |gateway, _| {
-            if let Some((exchange, ..)) = gateway.exchange_mut() {
-                exchange.set_limit(most);
-            }
-        })?;
-        self.outside.sockets = true;
-        self.set_resolvers()?;
-        tracing::info!("uplink socket");
-        self.saver.mark();
-        Ok(())
-    }
-
-    /// Keeps bound sockets for what a connection publishes next.
-    pub(super) fn stage(&mut self, id: ConnectionId, fds: Vec<OwnedFd>) -> Result<Value> {
-        let all: usize = self.outside.staged.values().map(Vec::len).sum();
-        if all + fds.len() > STAGED {
-            self.outside.staged.remove(&id);
-            bail!(PublishProblem::Staged);
-        }
-        self.outside.staged.entry(id).or_default().extend(fds);
-        done()
-    }
-
     /// Takes the uplink away; what is published stays for the next one.
     pub(super) fn clear_uplink(&mut self) -> Result<Value> {
         if std::mem::take(&mut self.outside.sockets) {
@@ -375,7 +324,7 @@ impl Daemon {
         let id = self.outside.last_rule.wrapping_add(1).max(1);
         let sockets = if self.outside.sockets {
             let mut staged = self.outside.staged.remove(&connection).unwrap_or_default();
-            let sockets = take_sockets(&mut staged, &spec)?;
+            let sockets = sockets::take_sockets(&mut staged, &spec)?;
             if !staged.is_empty() {
                 self.outside.staged.insert(connection, staged);
             }
@@ -464,24 +413,6 @@ impl Daemon {
 fn sockets_of(open_files: u64) -> usize {
     let reserved = (open_files / 4).min(RESERVED_FILES);
     usize::try_from(open_files - reserved).unwrap_or(usize::MAX)
-}
-
-/// The sockets of a range out of those that were passed: one for each port at the least.
-fn take_sockets(staged: &mut Vec<OwnedFd>, spec: &Spec) -> Result<Vec<OwnedFd>> {
-    let mut ports = BTreeSet::new();
-    let mut taken = Vec::new();
-    for fd in std::mem::take(staged) {
-        let is_ours = local_of(fd.as_fd()).is_some_and(|(local, is_tcp)| {
-            let address = spec.address.is_none_or(|address| address == local.ip());
-            let ours = address && is_tcp == (spec.protocol == Protocol::Tcp) && (spec.first..=spec.last).contains(&local.port());
-            ours && ports.insert(local.port())
-        });
-        if is_ours { taken.push(fd) } else { staged.push(fd) }
-    }
-    match (spec.first..=spec.last).find(|port| !ports.contains(port)) {
-        Some(port) => bail!(PublishProblem::NoSocket { spec: spec.to_string(), port }),
-        None => Ok(taken),
-    }
 }
 
 /// A rule of one family, unless it has no backend of it or is on an address of the other.
