@@ -56,6 +56,9 @@ impl Datapath {
             sockets.flush(gateway, &mut self.pool, now);
             self.consumed += sockets.take_done();
         }
+        while let Some(routed) = self.sockets.as_mut().and_then(|sockets| sockets.take_routed()) {
+            self.routed(PortId::GATEWAY, routed, now);
+        }
     }
 
     /// Ends what has been idle in sockets for too long, `budget` looks of each kind. Says once that echo sockets are forbidden.

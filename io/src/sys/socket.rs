@@ -286,9 +286,23 @@ fn of_storage(address: Option<SockaddrStorage>) -> Option<SocketAddr> {
 /// # Errors
 /// EMSGSIZE: too long for the way; ECONNREFUSED and others: what was said of an earlier one; EINVAL: segments longer than the MTU.
 pub fn send_datagram(
-    (socket, is_v6): (&Socket, bool),
+    socket: (&Socket, bool),
     to: SocketAddr,
     payload: &[u8],
+    segment: Option<u16>,
+    from: Option<IpAddr>,
+) -> io::Result<()> {
+    send_datagrams(socket, to, &[IoSlice::new(payload)], segment, from)
+}
+
+/// The same, the payload in pieces.
+///
+/// # Errors
+/// As [`send_datagram`].
+pub fn send_datagrams(
+    (socket, is_v6): (&Socket, bool),
+    to: SocketAddr,
+    pieces: &[IoSlice<'_>],
     segment: Option<u16>,
     from: Option<IpAddr>,
 ) -> io::Result<()> {
@@ -315,7 +329,7 @@ pub fn send_datagram(
         }
     }
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg(socket.as_raw_fd(), &[IoSlice::new(payload)], &control, flags, Some(&storage(to)))?;
+    sendmsg(socket.as_raw_fd(), pieces, &control, flags, Some(&storage(to)))?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Edge-triggered readiness: a socket is *readable* from its event on until a peek finds less than it asked for; a socket whose other
 //! end has closed stays so until the end was read, for no other event comes.
+mod batch;
 mod carry;
 mod datagram;
 mod listen;
@@ -87,6 +88,9 @@ pub struct Sockets {
     registry: Registry,
     tcp: Vec<Option<tcp::Stream>>,
     held: Vec<Held>,
+    /// Datagrams that wait likewise, and what became of those that were refused.
+    waiting: Vec<batch::Waiting>,
+    routed: VecDeque<Routed>,
     /// Flows whose socket may have something for the container.
     ready: VecDeque<u32>,
     /// Flows from whose socket octets are to be taken out.
@@ -127,6 +131,8 @@ impl Sockets {
             registry,
             tcp: Vec::new(),
             held: Vec::with_capacity(HELD),
+            waiting: Vec::with_capacity(HELD),
+            routed: VecDeque::new(),
             ready: VecDeque::new(),
             lazy: Vec::new(),
             spilled: 0,
@@ -163,13 +169,14 @@ impl Sockets {
     /// Frames held.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.waiting.len()
     }
 
     /// Whether a turn would do something.
     #[must_use]
     pub fn has_work(&self, gateway: &Gateway) -> bool {
         !self.held.is_empty()
+            || !self.waiting.is_empty()
             || !self.ready.is_empty()
             || !self.datagrams_ready.is_empty()
             || self.cutting.is_some()
@@ -199,7 +206,7 @@ impl Sockets {
         if is_tcp {
             return self.take_tcp(gateway, packet, pool, now);
         }
-        self.take_datagram(gateway, packet, now)
+        self.take_datagram(gateway, packet, pool, now)
     }
 
     /// The next frame for a container; `None` when there is none now, or no buffer for it.

@@ -37,12 +37,17 @@ impl Datagrams {
         Self { socket, is_v6, kind, hops: 0, dont_fragment: None, readable: false, told: false, is_listed: false }
     }
 
+    /// The socket, and whether it is of IPv6.
+    pub(super) const fn socket_of(&self) -> (&Socket, bool) {
+        (&self.socket, self.is_v6)
+    }
+
     pub(super) const fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// Makes the socket send as the packet would have gone.
-    fn follow(&mut self, facts: &Facts) {
+    pub(super) fn follow(&mut self, facts: &Facts) {
         if self.hops != facts.hops && socket::set_hops(&self.socket, self.is_v6, facts.hops).is_ok() {
             self.hops = facts.hops;
         }
@@ -56,13 +61,21 @@ impl Datagrams {
 }
 
 /// What of a packet its socket has to know.
-struct Facts {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
     /// Where the payload lies in the frame; of an echo, the message.
-    start: usize,
-    end: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
     segment: Option<u16>,
-    hops: u8,
-    dont_fragment: bool,
+    pub(super) hops: u8,
+    pub(super) dont_fragment: bool,
+}
+
+fn facts_of(packet: &SocketPacket) -> Facts {
+    match &packet.packet {
+        AnyPacket::V4(p) => facts(p),
+        AnyPacket::V6(p) => facts(p),
+    }
 }
 
 fn facts<A: Address>(p: &Packet<A>) -> Facts {
@@ -84,14 +97,31 @@ pub(super) enum Place {
 }
 
 impl Sockets {
-    fn datagrams(&mut self, place: Place) -> Option<&mut Datagrams> {
+    pub(super) fn datagrams(&mut self, place: Place) -> Option<&mut Datagrams> {
         match place {
             Place::Mapping(slot) => self.udp.get_mut(slot as usize)?.as_mut(),
             Place::Published(slot) => self.listeners.datagrams(slot),
         }
     }
 
-    pub(super) fn take_datagram(&mut self, gateway: &mut Gateway, packet: SocketPacket, now: Time) -> Routed {
+    /// Of one container's datagrams none overtakes another.
+    fn send_or_hold(
+        &mut self,
+        gateway: &mut Gateway,
+        (slot, to): (u32, SocketAddr),
+        packet: SocketPacket,
+        pool: &mut FramePool,
+        now: Time,
+    ) -> Routed {
+        let facts = facts_of(&packet);
+        if facts.segment.is_none() && self.waiting.len() < HELD {
+            return self.hold_datagram(slot, to, packet, facts);
+        }
+        self.flush_datagrams(gateway, pool, now);
+        self.send_datagram(gateway, Place::Mapping(slot), to, None, packet, now)
+    }
+
+    pub(super) fn take_datagram(&mut self, gateway: &mut Gateway, packet: SocketPacket, pool: &mut FramePool, now: Time) -> Routed {
         let SocketPacket { packet: p, ingress, mac } = &packet;
         let (is_v6, is_udp) = match p {
             AnyPacket::V4(p) => (false, p.transport() == Transport::Udp),
@@ -106,8 +136,10 @@ impl Sockets {
         };
         // The slot of one may be that of the new one.
         let given_way = exchange.datagrams.take_given_way();
+        self.give_up_waiting(&given_way);
         self.close_mappings(given_way);
         match fate {
+            DatagramFate::Send(Via::Mapping(slot), to) if is_udp => self.send_or_hold(gateway, (slot, to), packet, pool, now),
             DatagramFate::Send(Via::Mapping(slot), to) => self.send_datagram(gateway, Place::Mapping(slot), to, None, packet, now),
             DatagramFate::Send(Via::Published(slot, from), to) => {
                 self.send_datagram(gateway, Place::Published(slot), to, from, packet, now)
@@ -145,7 +177,7 @@ impl Sockets {
         Ok(())
     }
 
-    fn send_datagram(
+    pub(super) fn send_datagram(
         &mut self,
         gateway: &mut Gateway,
         place: Place,
@@ -154,10 +186,7 @@ impl Sockets {
         packet: SocketPacket,
         now: Time,
     ) -> Routed {
-        let facts = match &packet.packet {
-            AnyPacket::V4(p) => facts(p),
-            AnyPacket::V6(p) => facts(p),
-        };
+        let facts = facts_of(&packet);
         let Some(datagrams) = self.datagrams(place) else {
             return Routed::Drop(packet.packet.into_frame(), DropReason::SocketRefused);
         };

@@ -18,6 +18,7 @@ impl Sockets {
 
     /// Sends what is held, and takes out what containers have. Gives the buffers back.
     pub fn flush(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) {
+        self.flush_datagrams(gateway, pool, now);
         let count = self.held.len();
         let mut held = std::mem::take(&mut self.held);
         while let Some(slot) = held.first().map(|first| first.slot) {
