@@ -266,7 +266,8 @@ fn two_thousand_ports() {
     let (before, start) = (realm.fds(), Instant::now());
     realm.publish(&["20000-21999:30000-31999", "web"]);
     common::say(&format!("2,000 ports in {:?}", start.elapsed()));
-    assert_eq!(realm.fds(), before + 2_000);
+    // Connections to the control socket, which come and go, count too.
+    assert!(realm.fds().abs_diff(before + 2_000) <= 3, "{} files, {before} before", realm.fds());
     for port in [20_000, 20_777, 21_999] {
         assert_eq!(asked(&realm.outside, at(HOST[0], port)), ("web".into(), FAR[0].into()));
     }

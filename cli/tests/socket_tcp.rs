@@ -156,7 +156,7 @@ fn a_reader_that_sleeps_gets_all_of_it() {
 fn four_streams_of_iperf3_each_way() {
     let Some(realm) = Realm::new("stiperf", &["iperf3"]) else { return };
     let inmate = realm.attach("client");
-    let _server = Background::start(inside(&realm.outside, &["iperf3", "-s"]).stdout(Stdio::null()));
+    let _server = Background::start(inside(&realm.outside, &["iperf3", "-s"]).stdout(Stdio::null()).stderr(Stdio::null()));
     wait_for("iperf3", || within(&realm.outside, || TcpStream::connect(("127.0.0.1", 5_201)).is_ok()));
     std::thread::sleep(Duration::from_millis(300));
     for reverse in [&[][..], &["-R"]] {

@@ -48,6 +48,10 @@ impl Realm {
         let way = ["ip", "netns", "exec", &host.name].map(String::from);
         let realm = Self { switch: Switch::new().by_way_of(&way), host, outside };
         let (h, o) = (&realm.host, &realm.outside);
+        // A link-local address takes a second to be sure of (RFC 4862 5.4), and the first solicitation waits for that.
+        for (ns, part) in [(h, "all"), (h, "default"), (o, "all"), (o, "default")] {
+            sysctl(ns, &format!("net.ipv6.conf.{part}.accept_dad=0"));
+        }
         ip(&["-n", &h.name, "link", "add", "up0", "type", "veth", "peer", "name", "far0", "netns", &o.name]);
         for (ns, iface, v4, v6) in [(h, "up0", &HOST[..], HOST6), (o, "far0", &FAR[..], FAR6)] {
             for address in v4 {
@@ -59,6 +63,8 @@ impl Realm {
         }
         ip(&["-n", &h.name, "route", "add", "default", "via", FAR[0]]);
         ip(&["-n", &h.name, "route", "add", "default", "via", FAR6]);
+        // A link that has just come up has IPv6 a moment later.
+        wait_for("IPv6", || inside(h, &["ping", "-c", "1", "-W", "0.2", FAR6]).output().unwrap().status.success());
         sysctl(h, "net.ipv4.ping_group_range=0 2147483647");
         realm.switch.ok(&["up", "--subnet", "10.77.0.0/24"]);
         Some(realm)
@@ -68,8 +74,6 @@ impl Realm {
     pub fn attach(&self, name: &str) -> Inmate {
         let ns = TestNs::new(name);
         let ip = self.switch.attach(&[&ns.name, "--name", name]).parse().unwrap();
-        // Its kernel's own link-local address takes a second to be sure of (RFC 4862 5.4), and its first solicitation waits for that.
-        wait_for("IPv6", || super::ip(&["-n", &ns.name, "-6", "address", "show", "tentative"]).is_empty());
         Inmate { ns, name: name.into(), ip }
     }
 
