@@ -260,7 +260,9 @@ impl Guest {
             assert_eq!(at.received, plan.host_total, "the end is before the end");
             at.saw_end = true;
         }
-        let may_close = plan.first != First::Host || at.saw_end;
+        // In LAST-ACK smoltcp hears no new window in an equal acknowledgement, so that must not be what it waits for.
+        let is_heard = socket.state() != GuestState::CloseWait || socket.send_queue() == 0;
+        let may_close = is_heard && (plan.first != First::Host || at.saw_end);
         if socket.may_send() && at.sent == plan.guest_total && may_close && !at.has_closed && random.percent(plan.diligence) {
             socket.close();
             at.has_closed = true;
@@ -625,7 +627,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn no_octet_is_lost_added_or_reordered(plan in plan()) {
