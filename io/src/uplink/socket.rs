@@ -39,7 +39,12 @@ use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{FrameBuf, FramePool, Time};
 
 /// Octets that one flow may have spilled: the window while nothing is.
-pub const SPILL: u32 = 4 << 20;
+pub const SPILL: u32 = 2 << 20;
+/// Octets that the flows in use may send ahead together, as far as [`LEAST_ROOM`] each allows: half of what a TAP's queue of 256 frames
+/// holds. What does not fit there is lost, and sent again only after a while.
+const AHEAD: u32 = 8 << 20;
+/// The same for one whose socket is full time and again.
+const LEAST_ROOM: u32 = 128 << 10;
 /// Octets that all flows together may.
 pub const SPILL_ALL: usize = 64 << 20;
 /// Payloads held at the most: a quarter of a worker's buffers.
@@ -96,6 +101,8 @@ pub struct Sockets {
     /// Flows from whose socket octets are to be taken out.
     lazy: Vec<u32>,
     spilled: usize,
+    /// Flows that sent in one turn, lately.
+    crowd: u32,
     /// Frames that sockets have taken since this was asked for.
     done: u64,
     /// Changes of the stations at the last look.
@@ -136,6 +143,7 @@ impl Sockets {
             ready: VecDeque::new(),
             lazy: Vec::new(),
             spilled: 0,
+            crowd: 1,
             done: 0,
             changes: 0,
             told: VecDeque::new(),

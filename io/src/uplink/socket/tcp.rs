@@ -29,6 +29,8 @@ pub(super) struct Stream {
     /// Exchanges whose octets were left in the socket, and whether those before were taken out in part.
     left: u8,
     in_part: bool,
+    /// What the container may send ahead while nothing is spilled.
+    room: u32,
     /// Octets that the container has and that are still in the socket.
     unconsumed: u32,
     readable: bool,
@@ -51,6 +53,7 @@ impl Stream {
             sent: 0,
             left: 0,
             in_part: false,
+            room: SPILL,
             unconsumed: 0,
             readable: false,
             closed: false,

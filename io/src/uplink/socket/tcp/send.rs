@@ -21,6 +21,9 @@ impl Sockets {
         self.flush_datagrams(gateway, pool, now);
         let count = self.held.len();
         let mut held = std::mem::take(&mut self.held);
+        let first = |at: usize| held.iter().position(|other| held.get(at).is_some_and(|one| one.slot == other.slot)) == Some(at);
+        let crowd = (0..held.len()).filter(|at| first(*at)).count();
+        self.crowd = u32::try_from(crowd).unwrap_or(1).max(self.crowd - self.crowd / 8).max(1);
         while let Some(slot) = held.first().map(|first| first.slot) {
             self.send_held(gateway, slot, &held, now);
             let mut at = 0;
@@ -60,6 +63,12 @@ impl Sockets {
                 Err(_) => return self.broken(gateway, slot, now),
             }
         }
+        // What spills is copied: a socket that is full is given less at a time, one that takes all is given more.
+        stream.room = if sent < total {
+            (stream.room / 2).max(LEAST_ROOM)
+        } else {
+            stream.room.saturating_add(u32::try_from(sent).unwrap_or(u32::MAX)).min(SPILL)
+        };
         if sent < total {
             let mut skip = sent;
             for held in own() {
@@ -76,7 +85,7 @@ impl Sockets {
     /// What the host's side can take has changed.
     pub(super) fn regrant(&mut self, gateway: &mut Gateway, slot: u32) {
         let Some(stream) = self.tcp.get(slot as usize).and_then(Option::as_ref) else { return };
-        let room = if self.spilled >= SPILL_ALL / 2 { SPILL / 16 } else { SPILL };
+        let room = if self.spilled >= SPILL_ALL / 2 { LEAST_ROOM } else { stream.room.min((AHEAD / self.crowd).max(LEAST_ROOM)) };
         let room = room.saturating_sub(u32::try_from(stream.spilled()).unwrap_or(u32::MAX));
         if let Some((exchange, ..)) = gateway.exchange_mut()
             && let Some(flow) = exchange.flows.get_mut(slot)
