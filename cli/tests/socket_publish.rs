@@ -244,6 +244,7 @@ fn views(realm: &Realm) {
         let row = rows.as_array().unwrap().iter().find(|row| row["protocol"] == protocol).unwrap();
         assert_eq!((&row["first"], &row["to"], &row["names"]), (&json!(first), &json!(to), &json!(["web"])), "{row}");
         assert_eq!(row["sessions"], 1, "{row}");
+        assert!(row["packets"].as_u64() > Some(1) && row["bytes"].as_u64() > Some(40), "{row}");
     }
     let text = realm.switch.ok(&["published"]);
     assert!(text.contains("8080") && text.contains("5353") && text.contains("web"), "{text}");
@@ -303,4 +304,22 @@ fn a_user_is_told_of_privileged_ports() {
     });
     assert!(matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset), "{ended:?}");
     switch.assert_balanced();
+}
+
+/// What a service manager listens on for us (sd_listen_fds(3)) is taken in place of a socket of our own: its port is taken by it already.
+#[test]
+fn a_listener_that_was_passed_is_published() {
+    let Some(realm) = Realm::new("spfd", &["python3"]) else { return };
+    let web = realm.attach("web");
+    serve_lines(&web.ns, "web", at(ANY, 80));
+    let pass = "import os, socket, sys\n\
+                s = socket.socket(); s.bind(('0.0.0.0', 8090)); s.listen()\n\
+                os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n\
+                os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n\
+                os.execv(sys.argv[1], [sys.argv[1], 'publish', '8090:80', 'web'])";
+    let program = realm.switch.program_path().to_string();
+    let output = realm.switch.program("python3", &["-c", pass, &program]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(asked(&realm.outside, at(HOST[0], 8_090)).0.starts_with("web"));
+    realm.end();
 }

@@ -10,9 +10,9 @@ use crate::publish::{Protocol, Spec};
 use anyhow::{Result, bail};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
-use vswitch_io::sys::process;
-use vswitch_io::sys::socket::{Bound, bind, holder};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use vswitch_io::sys::socket::{Bound, bind, holder, local_of};
+use vswitch_io::sys::{activation, process};
 
 /// Binds the ports of `specs` and passes them, where sockets are the uplink.
 pub fn stage_where_wanted(client: &mut Client, specs: &[Spec]) -> Result<()> {
@@ -25,10 +25,16 @@ pub fn stage_where_wanted(client: &mut Client, specs: &[Spec]) -> Result<()> {
 /// Binds the ports of `specs` and passes them, to be published by this connection's next requests.
 pub fn stage(client: &mut Client, specs: &[Spec]) -> Result<()> {
     let _ = process::raise_open_files();
-    let mut bound = Vec::new();
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut passed = activation::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref());
+    let mut bound: Vec<OwnedFd> = Vec::new();
     for spec in specs {
         for port in spec.first..=spec.last {
-            bound.push(one(spec, port).or_else(|error| match taken(client, spec) {
+            if let Some(socket) = take(&mut passed, spec, port) {
+                bound.push(socket);
+                continue;
+            }
+            bound.push(one(spec, port).map(OwnedFd::from).or_else(|error| match taken(client, spec) {
                 Some(problem) => bail!(problem),
                 None => Err(error),
             })?);
@@ -48,6 +54,17 @@ fn taken(client: &mut Client, spec: &Spec) -> Option<PublishProblem> {
         let port = spec.overlap(&row.spec.parse().ok()?)?;
         Some(PublishProblem::Taken { spec: spec.to_string(), port, by: row.names.join(",") })
     })
+}
+
+/// The socket that a service manager passed for a port, if it did.
+fn take(passed: &mut Vec<OwnedFd>, spec: &Spec, port: u16) -> Option<OwnedFd> {
+    let is_it = |fd: &OwnedFd| {
+        local_of(fd.as_fd()).is_some_and(|(local, is_tcp)| {
+            let address = spec.address.map_or(local.ip().is_unspecified(), |address| address == local.ip());
+            address && local.port() == port && is_tcp == (spec.protocol == Protocol::Tcp)
+        })
+    };
+    passed.iter().position(is_it).map(|at| passed.swap_remove(at))
 }
 
 fn one(spec: &Spec, port: u16) -> Result<Bound> {

@@ -8,6 +8,9 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 /// The first fd that a service manager passes (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
 
+/// Sockets that are taken at the most.
+const MOST: RawFd = 1_024;
+
 /// Whether the socket was taken: it has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -40,6 +43,25 @@ pub fn listener(pid: Option<&str>, count: Option<&str>) -> io::Result<Option<Own
     Ok(Some(socket))
 }
 
+/// All sockets that were passed, for who takes several: as [`listener`] has it. They are given away once.
+#[must_use]
+pub fn inherited(pid: Option<&str>, count: Option<&str>) -> Vec<OwnedFd> {
+    let is_for_us = pid.and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+    let count = count.and_then(|count| count.parse::<RawFd>().ok()).filter(|count| (1..=MOST).contains(count));
+    let Some(count) = count.filter(|_| is_for_us && !TAKEN.swap(true, Ordering::Relaxed)) else { return Vec::new() };
+    let own = |fd: RawFd| {
+        nix::fcntl::fcntl(
+            // SAFETY: borrowed for this call only; it fails where there is no such fd.
+            unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) },
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+        )
+        .ok()?;
+        // SAFETY: the fd is open, as fcntl said; the service manager passed it for us to own, and TAKEN keeps a second owner out.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    (FIRST..FIRST + count).filter_map(own).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +71,8 @@ mod tests {
         assert!(listener(None, Some("1")).unwrap().is_none());
         assert!(listener(Some("1"), Some("1")).unwrap().is_none());
         assert!(listener(Some("x"), Some("1")).unwrap().is_none());
+        for (pid, count) in [(None, Some("1")), (Some("1"), Some("1")), (Some("x"), None)] {
+            assert!(inherited(pid, count).is_empty());
+        }
     }
 }

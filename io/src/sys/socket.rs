@@ -404,6 +404,12 @@ impl std::os::fd::AsFd for Bound {
     }
 }
 
+impl From<Bound> for std::os::fd::OwnedFd {
+    fn from(bound: Bound) -> Self {
+        bound.0.into()
+    }
+}
+
 /// Connections that wait to be accepted; the kernel takes net.core.somaxconn where that is less.
 const BACKLOG: i32 = 4_096;
 

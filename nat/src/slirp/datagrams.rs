@@ -12,6 +12,7 @@ use crate::flow::protocol;
 use crate::session::Count;
 use crate::station::{Owner, Stations};
 use crate::timeouts::SHORT_PORTS;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -63,6 +64,17 @@ pub struct Ends {
     pub inside: SocketAddr,
     /// The other end, as the container sees it.
     pub remote: SocketAddr,
+}
+
+impl Ends {
+    /// Octets of the headers that a container gets before a payload, from layer 3 on; of an echo its own is payload.
+    const fn headers(&self) -> usize {
+        let ip = if self.inside.is_ipv6() { 40 } else { 20 };
+        match self.kind {
+            Kind::Udp => ip + super::wire::UDP_HEADER,
+            Kind::Echo => ip,
+        }
+    }
 }
 
 /// The socket of a session.
@@ -124,6 +136,8 @@ pub struct Datagrams {
     sessions: AgedMap<Ends, DatagramSession>,
     mappings: Slab<Mapping>,
     by_inside: HashMap<(Kind, SocketAddr), u32, FixedState>,
+    /// What went through published ports in sessions that are over, by rule.
+    pub(super) ended: BTreeMap<u32, Count>,
     /// Mappings that gave way; their sockets are to be closed.
     given_way: Vec<u32>,
     /// Timeouts of the classes: unanswered, answered, short, echo.
@@ -151,6 +165,7 @@ impl Datagrams {
             sessions: AgedMap::new(SESSIONS, CLASSES, seed),
             mappings: Slab::new(),
             by_inside: HashMap::with_hasher(FixedState::with_seed(seed)),
+            ended: BTreeMap::new(),
             given_way: Vec::new(),
             timeouts: [UNANSWERED, ANSWERED, crate::timeouts::UDP_SHORT, crate::timeouts::ICMP],
         }
@@ -327,7 +342,7 @@ impl Datagrams {
         let (_, session, seen) = self.sessions.at_mut(position)?;
         *seen = now;
         session.counts[1].packets += 1;
-        session.counts[1].bytes += octets as u64;
+        session.counts[1].bytes += (octets + ends.headers()) as u64;
         let session = *session;
         let class = class_of(ends, true);
         if self.sessions.class_at(position) != Some(class) {
@@ -346,6 +361,7 @@ impl Datagrams {
     /// One session is gone; pushes its mapping's slot where that was the last.
     fn ended(&mut self, stations: &mut Stations, session: &DatagramSession, closed: &mut Vec<u32>) {
         stations.count_session(session.owner, -1);
+        add_through(&mut self.ended, session.rule, session.counts);
         if let Via::Mapping(slot) = session.via
             && let Some(mapping) = self.mappings.get_mut(slot as usize)
         {
@@ -400,6 +416,17 @@ impl Datagrams {
     #[must_use]
     pub fn timeout(&self, ends: &Ends, answered: bool) -> Duration {
         self.timeouts.get(class_of(ends, answered) as usize).copied().unwrap_or(UNANSWERED)
+    }
+}
+
+/// Adds what went through a published port's rule, if it is one's.
+pub(super) fn add_through(through: &mut BTreeMap<u32, Count>, rule: u32, counts: [Count; 2]) {
+    if rule != 0 {
+        let sum = through.entry(rule).or_default();
+        for count in counts {
+            sum.packets += count.packets;
+            sum.bytes += count.bytes;
+        }
     }
 }
 

@@ -155,7 +155,7 @@ pub fn write_tcp(frame: &mut FrameBuf, link: Link, from: SocketAddr, to: SocketA
     let l4 = ip_headers(is_v6);
     let options = emit.offer.map_or(0, |offer| OFFER_MSS + if offer.scale.is_some() { OFFER_SCALE } else { 0 });
     let header = TCP_HEADER + options;
-    if !frame.begin(l4 + header + len) {
+    if l4 - ETHERNET_HEADER + header + len > MAX_PACKET || !frame.begin(l4 + header + len) {
         return false;
     }
     let octets = frame.bytes_mut();

@@ -23,6 +23,10 @@ impl Daemon {
                 let v4 = exchange.v4.iter().map(|(rule, counts)| (rule.id.0, counts));
                 let v6 = exchange.v6.iter().map(|(rule, counts)| (rule.id.0, counts));
                 add_counts(&mut counts, v4.chain(v6));
+                for (rule, through) in exchange.through() {
+                    let sum = counts.entry(rule).or_default();
+                    (sum.packets, sum.bytes) = (sum.packets + through.packets, sum.bytes + through.bytes);
+                }
             }
             if let Some(uplink) = gateway.uplink() {
                 let v4 = uplink.nat.table::<Ipv4Addr>().forwards.iter().map(|(rule, counts)| (rule.id.0, counts));
