@@ -136,7 +136,6 @@ impl Sockets {
         };
         // The slot of one may be that of the new one.
         let given_way = exchange.datagrams.take_given_way();
-        self.give_up_waiting(&given_way);
         self.close_mappings(given_way);
         match fate {
             DatagramFate::Send(Via::Mapping(slot), to) if is_udp => self.send_or_hold(gateway, (slot, to), packet, pool, now),
@@ -378,6 +377,7 @@ impl Sockets {
 
     /// Closes the sockets of mappings that are gone.
     pub(super) fn close_mappings(&mut self, slots: Vec<u32>) {
+        self.give_up_waiting(&slots);
         for slot in slots {
             if let Some(place) = self.udp.get_mut(slot as usize) {
                 *place = None;

@@ -29,11 +29,8 @@ impl Sockets {
         if let Some(frame) = self.poll_told(gateway, pool, now) {
             return Some(frame);
         }
-        while let Some((slot, frame)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now)) {
-            if frame.is_some() {
-                return frame;
-            }
-            self.settle(gateway, slot);
+        if let Some(frame) = self.poll_control(gateway, pool, now) {
+            return Some(frame);
         }
         while let Some(&slot) = self.ready.front() {
             let frame = pool.take()?;
@@ -50,14 +47,22 @@ impl Sockets {
                         stream.is_listed = false;
                     }
                     // Its end, or a reset, is to be said.
-                    if let Some((slot, Some(frame))) =
-                        gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now))
-                    {
-                        let _ = slot;
+                    if let Some(frame) = self.poll_control(gateway, pool, now) {
                         return Some(frame);
                     }
                 }
             }
+        }
+        None
+    }
+
+    /// Acknowledgements and the like; a flow that has said all may be over.
+    fn poll_control(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        while let Some((slot, frame)) = gateway.exchange_mut().and_then(|(exchange, ..)| exchange.flows.poll(pool, now)) {
+            if frame.is_some() {
+                return frame;
+            }
+            self.settle(gateway, slot);
         }
         None
     }
