@@ -289,7 +289,8 @@ fn a_user_is_told_of_privileged_ports() {
     let switch = Switch::ordinary(NOBODY).by_way_of(&["ip", "netns", "exec", &host.name].map(String::from));
     switch.ok(&["up", "--subnet", "10.77.0.0/24"]);
     let holder = holder(&switch);
-    switch.attach(&[&holder.pid(), "--name", "web"]);
+    // Which needs no /dev/net/tun.
+    switch.attach(&[&holder.pid(), "--name", "web", "--type", "veth"]);
     let start = Instant::now();
     let refused = switch.fails(1, &["publish", "80:80", "web"]);
     assert!(refused.contains("80") && refused.contains("ip_unprivileged_port_start"), "{refused}");
