@@ -57,6 +57,18 @@ pub struct Confinement {
     pub read_write_dirs: Vec<PathBuf>,
     /// Directories to read. Those that do not exist are left out.
     pub read_dirs: Vec<PathBuf>,
+    /// What a system call comes to that is not on the list.
+    pub denied: Denied,
+}
+
+/// What becomes of a system call that is not on the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Denied {
+    /// It fails with EPERM.
+    #[default]
+    Refused,
+    /// It ends the process: in tests, where none may go unnoticed.
+    Fatal,
 }
 
 /// How much of Landlock the kernel enforces.
@@ -154,7 +166,7 @@ pub fn drop_privileges(confinement: &Confinement) -> Result<Report, PrivilegeErr
     prctl::set_no_new_privs().map_err(step("set no_new_privs"))?;
     prctl::set_dumpable(false).map_err(step("turn core dumps off"))?;
     let landlock = restrict_files(confinement)?;
-    seccomp::install().map_err(step("filter system calls"))?;
+    seccomp::install(confinement.denied).map_err(step("filter system calls"))?;
     let identity = Identity { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() };
     Ok(Report { identity, bounding_set_empty, landlock })
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,12 +18,13 @@ use common::single::{self, Test, run_child};
 use nix::errno::Errno;
 use vswitch_io::link::{IfName, TapOptions, VethOptions, open_tap, open_veth};
 use vswitch_io::netns::{Namespace, NsSpec, Watch};
-use vswitch_io::privilege::{Confinement, Enforced, Report, drop_privileges, service_user};
+use vswitch_io::privilege::{Confinement, Denied, Enforced, Report, drop_privileges, service_user};
 use vswitch_io::sys::{packet, process, scm, tun};
 
-const TESTS: [Test; 2] = [
+const TESTS: [Test; 3] = [
     ("a_root_start_becomes_nobody", a_root_start_becomes_nobody, child_of_a_root_start),
     ("an_ordinary_start_stays_itself", an_ordinary_start_stays_itself, child_of_an_ordinary_start),
+    ("a_denied_call_can_be_made_fatal", a_denied_call_can_be_made_fatal, child_that_is_denied),
 ];
 
 fn main() {
@@ -42,11 +44,25 @@ fn an_ordinary_start_stays_itself() {
     run_child("an_ordinary_start_stays_itself", dir.path());
 }
 
+/// What the journeys rely on: that none of them passes where the daemon makes a call that is not on the list.
+fn a_denied_call_can_be_made_fatal() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = single::child("a_denied_call_can_be_made_fatal", dir.path()).status;
+    assert_eq!(status.signal(), Some(nix::sys::signal::Signal::SIGSYS as i32), "{status}");
+}
+
+fn child_that_is_denied(dir: &Path) {
+    let confinement = Confinement { read_write_dirs: vec![dir.to_owned()], denied: Denied::Fatal, ..Confinement::default() };
+    drop_privileges(&confinement).unwrap();
+    let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
+}
+
 fn confine(dir: &Path, change_user: bool) -> Report {
     let confinement = Confinement {
         target: if change_user { service_user() } else { None },
         read_write_dirs: vec![dir.to_owned()],
         read_dirs: vec!["/etc".into(), "/proc".into(), "/nowhere".into()],
+        ..Confinement::default()
     };
     drop_privileges(&confinement).unwrap()
 }

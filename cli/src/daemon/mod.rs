@@ -2,6 +2,7 @@
 //!
 //! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
 //! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod confine;
 mod events;
 mod handover;
 mod inspect;
@@ -41,12 +42,11 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vswitch_io::capture::Captured;
-use vswitch_io::netns::{self, NAME_DIRS};
-use vswitch_io::privilege::{self, Confinement, Enforced, Identity, Report};
+use vswitch_io::netns;
+use vswitch_io::privilege::{self, Identity};
 use vswitch_io::sys::{activation, process};
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
 use vswitch_switch::{FdbLimits, PortId, SwitchConfig};
@@ -68,9 +68,6 @@ const IDLE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a detach waits for its port to be closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where the kernel tells of processes.
-const PROC: &str = "/proc";
 
 /// What a connection is in the middle of.
 enum Session {
@@ -209,12 +206,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let report = privilege::drop_privileges(&Confinement {
-        target: service,
-        read_write_dirs: vec![dir.path().into()],
-        // Of /proc: who is at the other end of the socket; of the rest: whom the host asks for names.
-        read_dirs: NAME_DIRS.iter().copied().chain([PROC]).map(PathBuf::from).chain(resolvers::read_dirs()).collect(),
-    })?;
+    let report = privilege::drop_privileges(&confine::confinement(&dir, service))?;
     let facts = Facts {
         dir: dir.clone(),
         owner,
@@ -223,7 +215,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         restarts: beginning.restarts,
         activated: beginning.activated,
         signature,
-        confinement: describe(&report, owner),
+        confinement: confine::describe(&report, owner),
         journal,
         open_files_limit,
         ns,
@@ -253,20 +245,6 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     }
     daemon.worker.stop();
     result
-}
-
-/// What of the sandbox this kernel has.
-fn describe(report: &Report, owner: u32) -> String {
-    let landlock = match report.landlock {
-        Enforced::Fully => "complete",
-        Enforced::Partly => "in part (an older kernel)",
-        Enforced::Not => "none (the kernel has none)",
-    };
-    match (report.landlock, report.bounding_set_empty || owner != 0) {
-        (Enforced::Fully, true) => "complete".into(),
-        (_, true) => format!("landlock {landlock}"),
-        (_, false) => format!("landlock {landlock}, capability bounding set not empty"),
-    }
 }
 
 impl Daemon {

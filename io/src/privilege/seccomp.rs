@@ -9,6 +9,7 @@
 //!
 //! Source: seccomp(2); the numbers are libc's for the target, so an architecture without a call lists none.
 
+use super::Denied;
 use std::collections::BTreeMap;
 
 use libc::c_long;
@@ -264,9 +265,13 @@ fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> se
 ///
 /// # Errors
 /// The kernel has no seccomp filters, or the architecture is none that seccompiler knows.
-pub(super) fn install() -> seccompiler::Result<()> {
+pub(super) fn install(denied: Denied) -> seccompiler::Result<()> {
     let errno = |e: i32| SeccompAction::Errno(e.unsigned_abs());
-    let allowed = compile(rules()?, errno(libc::EPERM), SeccompAction::Allow)?;
+    let otherwise = match denied {
+        Denied::Refused => errno(libc::EPERM),
+        Denied::Fatal => SeccompAction::KillProcess,
+    };
+    let allowed = compile(rules()?, otherwise, SeccompAction::Allow)?;
     let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let no_clone3 = compile(clone3, SeccompAction::Allow, errno(libc::ENOSYS))?;
     // The list last, or it would forbid the second seccomp(2) call: of the two errors for clone3 only this one is given.

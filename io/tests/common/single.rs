@@ -4,7 +4,7 @@
 //! reports by its exit status.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Set for the second part: a directory to work in.
 const CHILD: &str = "VSWITCH_TEST_CHILD_DIR";
@@ -40,8 +40,13 @@ pub fn main(tests: &[Test]) {
 
 /// Runs the second part of the test `name` in a program of its own, with `dir` to work in.
 pub fn run_child(name: &str, dir: &Path) {
-    let program = std::env::current_exe().unwrap();
-    let out = Command::new(program).arg(name).env(CHILD, dir).output().unwrap();
+    let out = child(name, dir);
     let text = [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat();
     assert!(out.status.success() && text.contains(THROUGH), "{}: {text}", out.status);
+}
+
+/// The same, however it ends.
+pub fn child(name: &str, dir: &Path) -> Output {
+    let program = std::env::current_exe().unwrap();
+    Command::new(program).arg(name).env(CHILD, dir).output().unwrap()
 }
