@@ -18,7 +18,7 @@
 use crate::flow::{Address, Endpoint, Tuple, protocol};
 use crate::forward::{Backend, ForwardError, Rule, RuleCounts, RuleId};
 use crate::packet::{Packet, Transport, tcp};
-use crate::ports::{self, Occupancy, PortPolicy, Random};
+use crate::ports::{self, Chosen, Occupancy, PortPolicy, Random};
 use crate::session::{Class, Count, Session};
 use crate::station::{Owner, Stations};
 use crate::tcp_state::{Direction, Phase, Sides, midstream};
@@ -268,7 +268,8 @@ impl Nat {
             return self.error_outbound(stations, p, port);
         }
         let tuple = *p.tuple();
-        if let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Original, now) {
+        // Again after one that reopens: another may be known by the other tuple.
+        while let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Original, now) {
             let (_, session, _) = A::table(self).sessions.at(position).ok_or(DropReason::NatState)?;
             if session.owner.port != port {
                 return Err(DropReason::SourceSpoof);
@@ -305,7 +306,7 @@ impl Nat {
             return self.error_inbound(stations, p);
         }
         let tuple = *p.tuple();
-        if let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Reply, now) {
+        while let Some((position, direction)) = A::table_mut(self).live(stations, &tuple, Direction::Reply, now) {
             let (_, session, _) = A::table(self).sessions.at(position).ok_or(DropReason::Unsolicited)?;
             if direction == Direction::Original && !session.from_outside {
                 return Err(DropReason::Martian);

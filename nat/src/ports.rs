@@ -68,8 +68,18 @@ pub enum Occupancy {
     Taken,
 }
 
+/// A port that was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chosen {
+    /// The port.
+    pub port: u16,
+    /// It has a use that is over, and is to be vacated.
+    pub is_over: bool,
+}
+
 /// Chooses a port: a free one, else one whose use is over; `None` when the effort is spent.
-pub fn choose(random: &mut Random, wanted: u16, policy: PortPolicy, mut occupancy: impl FnMut(u16) -> Occupancy) -> Option<u16> {
+pub fn choose(random: &mut Random, wanted: u16, policy: PortPolicy, mut occupancy: impl FnMut(u16) -> Occupancy) -> Option<Chosen> {
+    let free = |port| Some(Chosen { port, is_over: false });
     let mut over = None;
     let mut try_port = |port: u16| match occupancy(port) {
         Occupancy::Free => true,
@@ -80,7 +90,7 @@ pub fn choose(random: &mut Random, wanted: u16, policy: PortPolicy, mut occupanc
         Occupancy::Taken => false,
     };
     if policy.preserve && wanted > 0 && try_port(wanted) {
-        return Some(wanted);
+        return free(wanted);
     }
     let (first, count) =
         if policy.keep_class && wanted < UNPRIVILEGED { (1, UNPRIVILEGED - 1) } else { (UNPRIVILEGED, 0xffff - 1_023) };
@@ -96,17 +106,17 @@ pub fn choose(random: &mut Random, wanted: u16, policy: PortPolicy, mut occupanc
     for _ in 0..DRAWS {
         let port = place(random.bits());
         if try_port(port) {
-            return Some(port);
+            return free(port);
         }
     }
     let start = random.bits() >> 1;
     for step in 0..u64::from(SEARCH) {
         let port = place(start + step * STRIDE);
         if try_port(port) {
-            return Some(port);
+            return free(port);
         }
     }
-    over
+    over.map(|port| Chosen { port, is_over: true })
 }
 
 #[cfg(test)]
@@ -114,15 +124,19 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    fn port_of(random: &mut Random, wanted: u16, policy: PortPolicy, occupancy: impl FnMut(u16) -> Occupancy) -> Option<u16> {
+        choose(random, wanted, policy, occupancy).map(|chosen| chosen.port)
+    }
+
     #[test]
     fn the_wanted_port_where_it_is_free() {
         let mut random = Random::new([1, 2]);
-        assert_eq!(choose(&mut random, 53, PortPolicy::default(), |_| Occupancy::Free), Some(53));
+        assert_eq!(port_of(&mut random, 53, PortPolicy::default(), |_| Occupancy::Free), Some(53));
         let other =
-            choose(&mut random, 53, PortPolicy::default(), |port| if port == 53 { Occupancy::Taken } else { Occupancy::Free });
+            port_of(&mut random, 53, PortPolicy::default(), |port| if port == 53 { Occupancy::Taken } else { Occupancy::Free });
         assert!(other.unwrap() >= 1_024);
-        assert_eq!(choose(&mut random, 53, PortPolicy::default(), |_| Occupancy::Taken), None);
-        assert_eq!(choose(&mut random, 53, PortPolicy::default(), |_| Occupancy::Over), Some(53));
+        assert_eq!(port_of(&mut random, 53, PortPolicy::default(), |_| Occupancy::Taken), None);
+        assert_eq!(choose(&mut random, 53, PortPolicy::default(), |_| Occupancy::Over), Some(Chosen { port: 53, is_over: true }));
     }
 
     #[test]
@@ -131,7 +145,7 @@ mod tests {
         let policy = PortPolicy { preserve: false, keep_class: true, keep_parity: true };
         for wanted in [1, 2, 1_023, 1_024, 5_000, 65_535] {
             for _ in 0..200 {
-                let port = choose(&mut random, wanted, policy, |_| Occupancy::Free).unwrap();
+                let port = port_of(&mut random, wanted, policy, |_| Occupancy::Free).unwrap();
                 assert_eq!((port < 1_024, port % 2), (wanted < 1_024, wanted % 2), "{wanted} {port}");
                 assert!(port > 0);
             }
@@ -143,19 +157,19 @@ mod tests {
         let mut random = Random::new([1, 2]);
         for _ in 0..1_000 {
             let occupancy = |port| if port < 64_890 { Occupancy::Taken } else { Occupancy::Free };
-            assert!(choose(&mut random, 5_000, PortPolicy::default(), occupancy).is_some());
+            assert!(port_of(&mut random, 5_000, PortPolicy::default(), occupancy).is_some());
         }
         // The search alone covers the privileged ones.
         let policy = PortPolicy { keep_class: true, ..PortPolicy::default() };
         let occupancy = |port| if port == 777 { Occupancy::Free } else { Occupancy::Taken };
-        assert_eq!(choose(&mut random, 5, policy, occupancy), Some(777));
+        assert_eq!(port_of(&mut random, 5, policy, occupancy), Some(777));
     }
 
     #[test]
     fn draws_are_spread() {
         let mut random = Random::new([3, 4]);
         let policy = PortPolicy { preserve: false, ..PortPolicy::default() };
-        let ports: BTreeSet<u16> = (0..1_000).map(|_| choose(&mut random, 1, policy, |_| Occupancy::Free).unwrap()).collect();
+        let ports: BTreeSet<u16> = (0..1_000).map(|_| port_of(&mut random, 1, policy, |_| Occupancy::Free).unwrap()).collect();
         assert!(ports.len() > 980, "{}", ports.len());
     }
 }

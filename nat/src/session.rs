@@ -226,7 +226,7 @@ impl<A: Address> Sessions<A> {
 
     /// Adds one; `None` when the table is full. Neither tuple may be known yet.
     pub(crate) fn insert(&mut self, original: Tuple<A>, session: Session<A>, now: Time) -> Option<u32> {
-        let position = self.map.insert_at(original, session, Class::of(session.phase) as u32, now).ok()?;
+        let position = self.map.insert_new_at(original, session, Class::of(session.phase) as u32, now).ok()?;
         let map = &self.map;
         self.replies.insert_unique(map.hash(&session.reply), position, |position| {
             map.at(*position).map_or(0, |(_, session, _)| map.hash(&session.reply))

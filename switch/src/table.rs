@@ -192,10 +192,20 @@ impl<K: Copy + Eq + Hash, V: Copy> AgedMap<K, V> {
     /// # Errors
     /// As [`AgedMap::insert`].
     pub fn insert_at(&mut self, key: K, value: V, class: u32, now: Time) -> Result<u32, V> {
+        if (class as usize) < self.classes.len() {
+            self.remove(&key);
+        }
+        self.insert_new_at(key, value, class, now)
+    }
+
+    /// The same for a key that is known not to be there, which is not looked for: a table that has it twice finds either.
+    ///
+    /// # Errors
+    /// As [`AgedMap::insert`].
+    pub fn insert_new_at(&mut self, key: K, value: V, class: u32, now: Time) -> Result<u32, V> {
         if class as usize >= self.classes.len() {
             return Err(value);
         }
-        self.remove(&key);
         let fresh = Slot { key, value, last_seen: now };
         let link = Link { queued: now, prev: NONE, next: NONE, class, live: true };
         let position = if self.free != NONE {

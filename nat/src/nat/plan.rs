@@ -93,7 +93,7 @@ impl Nat {
                 Occupancy::Taken
             }
         });
-        let external = chosen.map(|port| Endpoint { address, port, protocol: inside.protocol });
+        let external = chosen.map(|Chosen { port, .. }| Endpoint { address, port, protocol: inside.protocol });
         let inserted = external.map(|external| table.mappings.insert(external, inside, owner, now));
         self.random = random;
         match (external, inserted) {
@@ -124,13 +124,19 @@ impl Nat {
         };
         let chosen = if tuple.sport == 0 {
             // No port to tell two of them apart.
-            (occupancy(0) != Occupancy::Taken).then_some(0)
+            match occupancy(0) {
+                Occupancy::Free => Some(Chosen { port: 0, is_over: false }),
+                Occupancy::Over => Some(Chosen { port: 0, is_over: true }),
+                Occupancy::Taken => None,
+            }
         } else {
             ports::choose(&mut random, tuple.sport, policy, occupancy)
         };
-        let chosen = chosen.inspect(|port| table.vacate(stations, &reply(*port), now));
+        if let Some(Chosen { port, is_over: true }) = chosen {
+            table.vacate(stations, &reply(port), now);
+        }
         self.random = random;
-        chosen.map(|port| Endpoint { address, port, protocol: tuple.protocol }).ok_or(DropReason::NatPorts)
+        chosen.map(|Chosen { port, .. }| Endpoint { address, port, protocol: tuple.protocol }).ok_or(DropReason::NatPorts)
     }
 
     pub(super) fn plan_inbound<A: Family>(
@@ -200,9 +206,11 @@ impl Nat {
         let reply = |client| Tuple { src: backend.address, sport: port, dst: tuple.src, dport: client, protocol: tuple.protocol };
         let policy = PortPolicy { preserve: true, keep_class: false, keep_parity: false };
         let chosen = ports::choose(&mut random, tuple.sport, policy, |client| table.occupancy(stations, &reply(client)));
-        let chosen = chosen.inspect(|client| table.vacate(stations, &reply(*client), now));
+        if let Some(Chosen { port, is_over: true }) = chosen {
+            table.vacate(stations, &reply(port), now);
+        }
         self.random = random;
-        let reply = reply(chosen.ok_or(DropReason::NatPorts)?);
+        let reply = reply(chosen.ok_or(DropReason::NatPorts)?.port);
         Ok(Plan { reply, phase, owner: stations.owner(backend.owner), from_outside: true, is_mapped: false, rule })
     }
 
