@@ -237,7 +237,7 @@ impl Sockets {
             self.ready.push_back(slot);
         }
         if event.writable {
-            self.drain_spill(gateway, slot, now);
+            self.drain_spill(gateway, slot);
         }
     }
 
@@ -289,7 +289,7 @@ impl Sockets {
     }
 
     /// The host's connection is broken: the container is told.
-    fn broken(&mut self, gateway: &mut Gateway, slot: u32, _now: Time) {
+    fn broken(&mut self, gateway: &mut Gateway, slot: u32) {
         if let Some((exchange, ..)) = gateway.exchange_mut()
             && let Some(flow) = exchange.flows.get_mut(slot)
         {

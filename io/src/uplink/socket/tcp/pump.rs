@@ -144,7 +144,7 @@ impl Sockets {
                 Pumped::Idle(frame)
             }
             Err(_) => {
-                self.broken(gateway, slot, now);
+                self.broken(gateway, slot);
                 Pumped::Idle(frame)
             }
         }

@@ -25,7 +25,7 @@ impl Sockets {
         let crowd = (0..held.len()).filter(|at| first(*at)).count();
         self.crowd = u32::try_from(crowd).unwrap_or(1).max(self.crowd - self.crowd / 8).max(1);
         while let Some(slot) = held.first().map(|first| first.slot) {
-            self.send_held(gateway, slot, &held, now);
+            self.send_held(gateway, slot, &held);
             let mut at = 0;
             while at < held.len() {
                 if held.get(at).is_some_and(|held| held.slot == slot) {
@@ -42,7 +42,7 @@ impl Sockets {
     }
 
     /// One flow's payloads, in their order.
-    pub(super) fn send_held(&mut self, gateway: &mut Gateway, slot: u32, held: &[Held], now: Time) {
+    pub(super) fn send_held(&mut self, gateway: &mut Gateway, slot: u32, held: &[Held]) {
         let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let own = || held.iter().filter(|held| held.slot == slot);
         let payload = |held: &Held| {
@@ -60,7 +60,7 @@ impl Sockets {
             match socket::send(&stream.socket, pieces.get(..count).unwrap_or_default()) {
                 Ok(octets) => sent = octets,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.broken(gateway, slot, now),
+                Err(_) => return self.broken(gateway, slot),
             }
         }
         // What spills is copied: a socket that is full is given less at a time, one that takes all is given more.
@@ -111,7 +111,7 @@ impl Sockets {
         self.lazy = lazy;
     }
 
-    pub(super) fn drain_spill(&mut self, gateway: &mut Gateway, slot: u32, now: Time) {
+    pub(super) fn drain_spill(&mut self, gateway: &mut Gateway, slot: u32) {
         let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         if stream.spilled() == 0 {
             return;
@@ -127,7 +127,7 @@ impl Sockets {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.broken(gateway, slot, now),
+            Err(_) => return self.broken(gateway, slot),
         }
         self.end_of_container(slot);
         self.regrant(gateway, slot);
