@@ -239,3 +239,6 @@ pub fn write_icmp(frame: &mut FrameBuf, link: Link, (from, to): (IpAddr, IpAddr)
         of::<core::net::Ipv4Addr>(frame, link, (from, to), len, ip).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;
