@@ -282,7 +282,10 @@ impl Tcp {
     #[inline]
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        // Our FIN has a number, and is no octet of the socket's.
+        // Our SYN has a number, and our FIN, and neither is an octet of the socket's.
+        if matches!(self.state, State::Connecting | State::SynReceived | State::SynSent) {
+            return 0;
+        }
         let fin = self.fin.is_some_and(|fin| after(self.next, fin) && !after(self.una, fin));
         self.next.wrapping_sub(self.una) - u32::from(fin)
     }

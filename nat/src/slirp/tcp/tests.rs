@@ -323,6 +323,24 @@ fn rfc9293_3_7_1_segments_are_no_longer_than_either_end_takes() {
     assert_eq!(Line::dialled().tcp.mss(), 1_000);
 }
 
+#[test]
+fn a_connection_handed_over_in_its_handshake_is_peeked_at_its_first_octet() {
+    for mut line in [Line::received(), Line::asked()] {
+        line.tcp = Tcp::restore(&line.tcp.save(), line.now).expect("a connection");
+        // Our SYN is on the way, and no octet of the socket's.
+        assert!(line.tcp.take_seek());
+        assert_eq!(line.tcp.in_flight(), 0);
+        if line.tcp.state() == State::SynReceived {
+            line.hears(ACK, 0, 0, 0);
+        } else {
+            line.tcp.segment(&Segment { flags: SYN | ACK, ack: OURS.wrapping_add(1), ..syn() }, BEGIN);
+        }
+        assert_eq!((line.tcp.state(), line.tcp.take_seek(), line.tcp.in_flight()), (State::Established, false, 0));
+        assert_eq!(line.sends(10), [0]);
+        assert_eq!(line.tcp.in_flight(), 10);
+    }
+}
+
 // Data of the container's.
 
 #[test]
