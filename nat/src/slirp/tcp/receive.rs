@@ -86,6 +86,12 @@ impl Tcp {
         if !s.has(tcp::ACK) {
             return Taken::default();
         }
+        // RFC 9293 3.10.7.4, first: nothing of a segment beyond the window is believed. Its number would be the newest, and so the window that
+        // it says the last.
+        if after(s.seq, if self.finished { self.rcv } else { self.granted }) {
+            self.ack_due = true;
+            return Taken::default();
+        }
         if self.state == State::SynReceived {
             if s.ack != self.max || self.max == self.una {
                 // RFC 9293 3.10.7.4, fifth: it is of another connection.

@@ -503,6 +503,33 @@ fn rfc9293_3_10_7_4_the_window_is_that_of_the_newest_segment() {
 // Loss.
 
 #[test]
+fn rfc9293_3_10_7_4_nothing_is_believed_of_a_segment_beyond_the_window() {
+    for mut line in Line::both() {
+        line.sends(3_000);
+        for at in [0x1_0000, 0x7f00_0000] {
+            line.window = 0;
+            assert_eq!(line.hears(ACK, at, 3_000, 10), Taken::default());
+            assert_eq!((line.acks().0, line.tcp.in_flight()), (0, 3_000));
+        }
+        // At its very edge stands one that has sent all it may.
+        line.window = 5_000;
+        assert_eq!(line.hears(ACK, 0xffff, 1_000, 0).consume, 1_000);
+        assert_eq!(line.tcp.may_send(), 3_000);
+    }
+    // Behind its FIN there is nothing.
+    let mut line = Line::accepted();
+    assert!(line.hears(ACK | FIN, 0, 0, 10).finish);
+    assert_eq!(line.acks().0, 11);
+    line.window = 0;
+    assert_eq!(line.hears(ACK, 12, 0, 0), Taken::default());
+    assert_eq!((line.acks().0, line.tcp.may_send()), (11, WINDOW.into()));
+    // Nor is the handshake over by one.
+    let mut line = Line::received();
+    assert_eq!(line.hears(ACK, 0x1_0000, 0, 0), Taken::default());
+    assert_eq!((line.acks().0, line.tcp.state()), (0, State::SynReceived));
+}
+
+#[test]
 fn rfc5681_3_2_three_equal_acknowledgements_are_a_loss() {
     let mut line = Line::accepted();
     assert_eq!(line.sends(5_000).len(), 5);
