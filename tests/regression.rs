@@ -36,6 +36,11 @@ fn nat() {
     replay("nat", 28, fuzz::nat::run);
 }
 
+#[test]
+fn slirp_tcp() {
+    replay("slirp_tcp", 16, fuzz::slirp_tcp::run);
+}
+
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
 const LIMITS: [u8; 3] = [7, 20, 15];
 /// VLAN 1, seven addresses, no storm limit, no guard.
@@ -180,6 +185,58 @@ fn write_nat_seeds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/nat");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, octets) in nat_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}
+
+/// The seeds, from the commands that `fuzz/slirp_tcp.rs` reads.
+fn slirp_tcp_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    // A SYN from the first port, window 65,535, segments of 1,460 octets, windows scaled by 0; and one with windows that do not scale.
+    let syn = |window: u8| [0, 0, 0x40, 0, window, 0xff, 0, 0];
+    let (unscaled, connected, accepted) = ([0, 0, 0, 9, 0xff, 0xff, 2, 1], [24, 0, 0, 0, 0, 0, 0, 0], [16, 0, 0, 0, 0, 0, 0, 0]);
+    // The first connection's: an acknowledgement of all that came, with a window of zero, with five times `len` octets, with a FIN.
+    let ack = [144, 0, 0, 0x40, 0, 0, 0, 0];
+    let (zero, reset, answer) = ([144, 0, 0, 0x40, 0, 0, 2, 0], [216, 0, 0, 0x40, 0, 0, 0, 0], [224, 0, 0, 0xc0, 0, 0, 0, 0]);
+    let data = |len: u8| [144, 0, 0x80, 0x40, 0, 0, 1, len];
+    let last = |len: u8| [145, 0, 0x80, 0x40, 0, 0, 1, len];
+    let ahead = |by: u8| [144, 0, 0x83, 0x40, by, 0, 1, 100];
+    let before = |by: u8| [144, 0, 0x84, 0x40, by, 0, 1, 100];
+    // The host's: octets arrive, all have, the socket has room, what may go does.
+    let arrive = |count: u8| [45, 0, count, 0, 0, 0, 0, 0];
+    let (eof, room, pump) = ([61, 0, 0, 0, 0, 0, 0, 0], [69, 0, 0xff, 0xff, 7, 0, 0, 0], [86, 0, 0, 0, 15, 0, 0, 0]);
+    let (broken, told, restored, full) = ([40, 0, 0, 0, 0, 0, 0, 0], [42, 0, 0, 0, 0, 0, 0, 0], [43; 8], [85, 0, 0, 0, 0, 0, 0, 0]);
+    let (millisecond, hours, due) = ([112, 1, 0, 0, 0, 0, 0, 0], [112, 7, 0, 0, 0, 0, 0, 0], [136, 0, 0, 0, 0, 0, 0, 0]);
+    let open = [syn(0xff), connected, ack].concat();
+    let beyond = [144, 0, 0x87, 0x40, 100, 0, 2, 0];
+    // The first two octets are where the container's numbers begin where it is asked, and the seed of ours.
+    let seed = |name, parts: &[&[[u8; 8]]]| (name, [&[0x80, 0][..], &parts.concat().concat()].concat());
+    let with = |name, parts: &[&[[u8; 8]]]| (name, [&[0x7f, 0xff][..], &open, &parts.concat().concat()].concat());
+    vec![
+        with("both-ways", &[&[room, data(200), arrive(9), ack, data(200), pump, ack, last(7), eof, ack]]),
+        with("half-closed", &[&[last(9), room, arrive(40), ack, hours, due, arrive(40), pump, ack, eof, ack]]),
+        with("host-ends-first", &[&[arrive(3), eof, ack, data(200), room, data(200), due, last(1)]]),
+        with("spilled", &[&[data(255); 60], &[room, data(255), full, data(255), last(1)]]),
+        with("sent-again", &[&[arrive(200), pump, due, pump, ack, ack, ack, ack, pump, due, restored, pump, ack, eof]]),
+        with("no-window", &[&[arrive(9), zero, arrive(90), due, zero, due, zero, due, pump, eof, due, ack, pump, ack]]),
+        with("out-of-order", &[&[ahead(100), data(100), before(50), ahead(1), data(100), before(255), last(100), last(100)]]),
+        with("reset", &[&[data(9), arrive(9), reset, syn(0xff), connected, ack, broken, hours]]),
+        with("beyond-the-window", &[&[arrive(200), pump, beyond, ack, pump, beyond]]),
+        with("silent", &[&[arrive(9)], &[due; 14]]),
+        with("never-answers", &[&[hours], &[due; 12]]),
+        seed("published", &[&[accepted, answer, ack, arrive(9), ack, accepted, data(50), room, eof, last(3), ack, millisecond]]),
+        seed("published-refused", &[&[accepted, ack, answer, reset, accepted], &[due; 7]]),
+        seed("restored-in-handshake", &[&[syn(0xff), connected, restored, arrive(9), pump, ack, pump, ack, eof]]),
+        seed("refused", &[&[syn(9), broken, syn(9), told, syn(9), reset, syn(9), hours, connected], &[due; 7]]),
+        seed("unscaled", &[&[unscaled, unscaled, connected, connected, ack, data(255), arrive(255), pump, ack, room, data(9)]]),
+    ]
+}
+
+#[test]
+#[ignore = "writes tests/corpus/slirp_tcp anew, when the commands' format has changed"]
+fn write_slirp_tcp_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/slirp_tcp");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in slirp_tcp_seeds() {
         std::fs::write(folder.join(name), octets).expect("a file");
     }
 }

@@ -3,6 +3,7 @@ pub mod datapath;
 pub mod head;
 pub mod made;
 pub mod nat;
+pub mod slirp_tcp;
 pub mod switch;
 
 /// An input, taken apart from its front.
