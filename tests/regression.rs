@@ -38,7 +38,7 @@ fn nat() {
 
 #[test]
 fn slirp_tcp() {
-    replay("slirp_tcp", 16, fuzz::slirp_tcp::run);
+    replay("slirp_tcp", 17, fuzz::slirp_tcp::run);
 }
 
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.

@@ -454,8 +454,10 @@ impl Tcp {
         self.syn_due = false;
         if self.state == State::SynReceived {
             // The window of a SYN is never scaled (RFC 7323 2.2).
-            self.granted = self.rcv.wrapping_add(0xffff);
-            self.told = self.granted;
+            self.told = self.rcv.wrapping_add(0xffff);
+            if after(self.told, self.granted) {
+                self.granted = self.told;
+            }
         }
         self.max = self.una.wrapping_add(1);
         self.next = self.max;

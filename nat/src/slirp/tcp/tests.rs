@@ -435,6 +435,19 @@ fn rfc9293_3_8_6_a_window_is_never_taken_back() {
 // Data of the host's.
 
 #[test]
+fn rfc9293_3_8_6_a_window_is_not_taken_back_by_a_syn_that_is_sent_again() {
+    let mut line = Line::received();
+    line.tcp.grant(0x2_0000);
+    // One in the window is asked back, with the window that there is.
+    for _ in 0..2 {
+        line.hears(RST, 1, 0, 0);
+        assert_eq!(line.acks(), (0, 0x2_0000));
+        line.expires();
+        assert_eq!(line.polled().map(|emit| (emit.flags, emit.window)), Some((SYN | ACK, 0xffff)));
+    }
+}
+
+#[test]
 fn what_the_host_sends_is_consumed_as_it_is_acknowledged() {
     for mut line in Line::both() {
         assert_eq!(line.sends(3_000), [0, 1_000, 2_000]);
