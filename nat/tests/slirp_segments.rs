@@ -46,7 +46,9 @@ impl Numbers {
             Segment { seq: self.theirs, flags: SYN, window: FIRST as u16, scale: Some(0), mss: Some(1_000), ..Segment::default() };
         let mut tcp = match how {
             How::Asked | How::Dialled => Tcp::dial(self.ours, 1_460, NOW),
-            _ => Tcp::accept(&syn, self.ours, 1_460, NOW),
+            How::Connecting | How::Received | How::Accepted | How::HostEnded | How::ContainerEnded => {
+                Tcp::accept(&syn, self.ours, 1_460, NOW)
+            }
         };
         tcp.connected(NOW);
         match how {
@@ -235,7 +237,7 @@ proptest! {
         let believed = match how {
             How::Connecting => at == 0 || at == u32::MAX,
             How::Asked => has_ack && ack == 0,
-            _ => at == 0,
+            How::Received | How::Accepted | How::Dialled | How::HostEnded | How::ContainerEnded => at == 0,
         };
         prop_assert_eq!(tcp.segment(&segment, NOW), Taken { reset: believed, ..Taken::default() });
         prop_assert_eq!(tcp.state(), if believed { State::Over } else { before });

@@ -528,7 +528,8 @@ impl World {
         let flags = match what {
             ..=199 => ACK | (what & FIN),
             200..=215 => f,
-            216..=223 => RST | (what & 1) * ACK,
+            216..=223 if what & 1 == 0 => RST,
+            216..=223 => RST | ACK,
             _ => SYN | ACK,
         };
         let len = if flags & SYN != 0 || b & 0x80 == 0 { 0 } else { u32::from(g) * if f & 1 == 0 { 1 } else { 5 } };
