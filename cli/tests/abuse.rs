@@ -130,9 +130,9 @@ fn requests_that_make_no_sense() {
     for (request, part) in [
         ("garbage", "no JSON"),
         ("{}", "no version"),
-        (r#"{"version":99,"verb":"info"}"#, "speaks protocol 2, not 99"),
-        (r#"{"version":2,"verb":"dance"}"#, "not understood"),
-        (r#"{"version":2,"verb":"set","name":5}"#, "not understood"),
+        (r#"{"version":99,"verb":"info"}"#, "speaks protocol 3, not 99"),
+        (r#"{"version":3,"verb":"dance"}"#, "not understood"),
+        (r#"{"version":3,"verb":"set","name":5}"#, "not understood"),
     ] {
         let mut api = switch.connect();
         assert!(error(&api.ask(request, &[])).contains(part), "{request}");
@@ -140,9 +140,9 @@ fn requests_that_make_no_sense() {
     }
     // Requests that make sense, but not here, leave the connection open.
     let mut api = switch.connect();
-    assert!(error(&api.ask(r#"{"version":2,"verb":"ready"}"#, &[])).contains("nothing is being attached"));
-    assert!(error(&api.ask(r#"{"version":2,"verb":"mirror-end"}"#, &[])).contains("no mirror runs"));
-    assert!(api.ask(r#"{"version":2,"verb":"info"}"#, &[]).contains("\"ok\""));
+    assert!(error(&api.ask(r#"{"version":3,"verb":"ready"}"#, &[])).contains("nothing is being attached"));
+    assert!(error(&api.ask(r#"{"version":3,"verb":"mirror-end"}"#, &[])).contains("no mirror runs"));
+    assert!(api.ask(r#"{"version":3,"verb":"info"}"#, &[]).contains("\"ok\""));
     // Larger than a request may be; with and without an end.
     for octets in [vec![b' '; 1 << 20], [vec![b'x'; 70_000], b"\n".to_vec()].concat()] {
         let mut api = switch.connect();
@@ -151,7 +151,7 @@ fn requests_that_make_no_sense() {
     }
     // Cut short.
     let mut api = switch.connect();
-    api.send(br#"{"version":2,"#, &[]);
+    api.send(br#"{"version":3,"#, &[]);
     api.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
     assert!(error(&api.line()).contains("not complete"));
     assert!(switch.ok(&["show"]).contains("nothing is attached"));
@@ -164,7 +164,7 @@ fn slow_peers_hold_nobody_up() {
     switch.ok(&["up"]);
     // As many as there may be, silent or in the middle of a request; the next is told.
     let mut slow: Vec<Api> = (0..64).map(|_| switch.connect()).collect();
-    slow[0].send(br#"{"version":2,"#, &[]);
+    slow[0].send(br#"{"version":3,"#, &[]);
     let start = Instant::now();
     wait_for("all 64 places taken", || {
         let output = switch.output(&["show"]);
@@ -188,13 +188,13 @@ fn fds_that_are_something_else() {
     let watch = namespace.watch().unwrap().unwrap();
     let reserve = |name: &str, kind: &str, ino: u64| {
         format!(
-            r#"{{"version":2,"verb":"attach","name":"{name}","ns":{{"dev":{},"ino":{ino}}},"reach":{{"name":"{name}"}},"kind":"{kind}","ip":null,"mac":null,"mtu":1500,"ifname":"eth0","settings":[]}}"#,
+            r#"{{"version":3,"verb":"attach","name":"{name}","ns":{{"dev":{},"ino":{ino}}},"reach":{{"name":"{name}"}},"kind":"{kind}","ip":null,"mac":null,"mtu":1500,"ifname":"eth0","settings":[]}}"#,
             id.dev
         )
     };
     let plug = |kind: &str| {
         format!(
-            r#"{{"version":2,"verb":"plug","kind":"{kind}","mask":0,"watch":{{"name":{{"dir":"/run/netns","file":"{}"}}}}}}"#,
+            r#"{{"version":3,"verb":"plug","kind":"{kind}","mask":0,"watch":{{"name":{{"dir":"/run/netns","file":"{}"}}}}}}"#,
             ns.name
         )
     };
@@ -224,7 +224,7 @@ fn fds_that_are_something_else() {
     // Only the host goes without a watch, and its namespace is not for the asking.
     let mut api = switch.connect();
     assert!(api.ask(&reserve("x", "tap", id.ino), &[]).contains("\"ok\""));
-    let unwatched = r#"{"version":2,"verb":"plug","kind":"tap","mask":0,"watch":null}"#;
+    let unwatched = r#"{"version":3,"verb":"plug","kind":"tap","mask":0,"watch":null}"#;
     assert!(error(&api.ask(unwatched, &[null.as_fd()])).contains("1 file descriptors with a port"));
     drop(api);
     let mut api = switch.connect();

@@ -57,7 +57,10 @@ fn host_and_containers_reach_each_other() {
     let World { switch, host, web } = &world;
     let before = world.untouched();
     let line = switch.ok(&["attach", "--host"]);
-    assert_eq!(line, format!("host: {HOST}/20 on vswitch0, mac 02:58:0a:58:00:03, mtu 1500, gateway 10.88.0.1, switch port 2\n"));
+    assert_eq!(
+        line,
+        format!("host: {HOST}/20 on vswitch0, mac 02:58:0a:58:00:03, mtu 1500, gateway 10.88.0.1, switch port 2, uplink socket\n")
+    );
     assert_eq!(world.untouched(), before);
     assert_eq!((before[1].as_str(), before[2].as_str()), ("", ""));
     ping(host, CONTAINER);

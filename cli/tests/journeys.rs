@@ -15,7 +15,9 @@ fn the_seed_exercise() {
     let name = &ns1.name;
     assert_eq!(
         line,
-        format!("{name}: 10.10.1.1/24 on eth0, mac 02:58:0a:0a:01:01, mtu 1500, gateway 10.10.1.254, switch port 1\n")
+        format!(
+            "{name}: 10.10.1.1/24 on eth0, mac 02:58:0a:0a:01:01, mtu 1500, gateway 10.10.1.254, switch port 1, uplink socket\n"
+        )
     );
     switch.ok(&["attach", &ns2.name, "--ip", "10.10.1.2"]);
     ping(&ns1, "10.10.1.2");

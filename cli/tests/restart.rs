@@ -120,7 +120,7 @@ fn idle_connections_do_not_delay_it() {
     let switch = Switch::new();
     switch.ok(&["up"]);
     let mut idle: Vec<_> = (0..8).map(|_| switch.connect()).collect();
-    assert!(idle[0].ask(r#"{"version":2,"verb":"stats"}"#, &[]).starts_with(r#"{"ok""#));
+    assert!(idle[0].ask(r#"{"version":3,"verb":"stats"}"#, &[]).starts_with(r#"{"ok""#));
     let begun = std::time::Instant::now();
     switch.ok(&["restart"]);
     assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());

@@ -59,8 +59,15 @@ fn reaches(ns: &TestNs, address: &str) -> bool {
 fn the_uplink_goes_and_comes_with_its_interface() {
     let Some(()) = privileged() else { return };
     let (world, web) = (World::new("upl"), TestNs::new("uplweb"));
+    world.switch.ok(&["up"]);
+    // The line ends with the uplink.
+    for (words, told) in [(&["uplink", "set", "none"][..], "none"), (&SET, "packet up0")] {
+        world.set(words);
+        let line = world.switch.ok(&["attach", &web.name]);
+        assert!(line.ends_with(&format!(", switch port 1, uplink {told}\n")), "{line}");
+        world.switch.ok(&["detach", &web.name]);
+    }
     world.switch.attach(&[&web.name]);
-    world.set(&SET);
     wait_for("traffic", || reaches(&web, FAR));
     world.link(&["set", "up0", "down"]);
     wait_for("the log", || world.logged("uplink up0 is down") == 1);

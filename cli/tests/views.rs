@@ -147,7 +147,7 @@ fn a_listener_that_does_not_read_is_told_what_it_missed() {
     }
     inside_ok(&to, &["ping", "-c1", "-W2", "10.10.1.1"]);
     let mut deaf = switch.connect();
-    assert_eq!(deaf.ask(r#"{"version":2,"verb":"events"}"#, &[]), "{\"ok\":null}\n");
+    assert_eq!(deaf.ask(r#"{"version":3,"verb":"events"}"#, &[]), "{\"ok\":null}\n");
     // 3,000 addresses that move to and fro, five times each: a flap is not before the sixth.
     let script = "import socket, sys, time\n\
                   s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
@@ -185,7 +185,7 @@ fn a_listener_that_does_not_read_is_told_what_it_missed() {
 fn there_is_an_end_to_listeners_and_they_end() {
     let Some(()) = privileged() else { return };
     let switch = up();
-    let subscribe = r#"{"version":2,"verb":"events"}"#;
+    let subscribe = r#"{"version":3,"verb":"events"}"#;
     let mut all: Vec<_> = (0..16).map(|_| switch.connect()).collect();
     for listener in &mut all {
         assert_eq!(listener.ask(subscribe, &[]), "{\"ok\":null}\n");

@@ -31,6 +31,14 @@ impl Uplink {
     }
 }
 
+/// What `plug` is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Plugged {
+    pub port: u16,
+    /// `socket`, `packet IFACE` or `none`.
+    pub uplink: String,
+}
+
 /// The uplink as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {

@@ -350,14 +350,14 @@ mod tests {
 
     #[test]
     fn requests_are_parsed_with_care() {
-        assert!(matches!(parse(br#"{"version":2,"verb":"info"}"#), Ok(Verb::Info)));
+        assert!(matches!(parse(br#"{"version":3,"verb":"info"}"#), Ok(Verb::Info)));
         for (request, part) in [
             (&b"\xff\n"[..], "no JSON"),
             (b"[]", "no version"),
             (br#"{"version":"1","verb":"info"}"#, "no version"),
-            (br#"{"version":9,"verb":"new-one"}"#, "protocol 2, not 9"),
-            (br#"{"version":2,"verb":"new-one"}"#, "not understood"),
-            (br#"{"version":2,"verb":"fdb","cursor":-1}"#, "not understood"),
+            (br#"{"version":9,"verb":"new-one"}"#, "protocol 3, not 9"),
+            (br#"{"version":3,"verb":"new-one"}"#, "not understood"),
+            (br#"{"version":3,"verb":"fdb","cursor":-1}"#, "not understood"),
         ] {
             let error = parse(request).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(": ") && !error.contains('\n'), "{error}");

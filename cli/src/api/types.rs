@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use vswitch_io::netns::NsSpec;
 
 /// Raised with every change that an older end would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Octets of a request at the most, its newline included.
 pub const REQUEST_BYTES: usize = 64 << 10;
 /// Fds that come with a request at the most: a port's and a watch's.
@@ -230,11 +230,6 @@ pub enum WatchKind {
     Process,
     /// An inotify fd on `dir`.
     Name { dir: PathBuf, file: String },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Plugged {
-    pub port: u16,
 }
 
 /// An answer as it is sent.

@@ -6,7 +6,8 @@ use super::engine::Engine;
 use super::resolv::NetnsFile;
 use super::{bind, show, up};
 use crate::api::client::Client;
-use crate::api::types::{Kind, Lease, NsId, Plugged, Reach, Reserve, Verb, WatchKind};
+use crate::api::outside::Plugged;
+use crate::api::types::{Kind, Lease, NsId, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
 use crate::config::default_ifname;
 use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
@@ -40,12 +41,13 @@ pub struct Attached {
     ifname: String,
     mtu: u16,
     port: u16,
+    uplink: String,
 }
 
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lease: Lease { name, ip, prefix, mac, gateway, .. }, ifname, mtu, port } = self;
-        write!(f, "{name}: {ip}/{prefix} on {ifname}, mac {mac}, mtu {mtu}, gateway {gateway}, switch port {port}")
+        let Self { lease: Lease { name, ip, prefix, mac, gateway, .. }, ifname, mtu, port, uplink } = self;
+        write!(f, "{name}: {ip}/{prefix} on {ifname}, mac {mac}, mtu {mtu}, gateway {gateway}, switch port {port}, uplink {uplink}")
     }
 }
 
@@ -107,7 +109,7 @@ pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attache
     drop(port);
     configure(&ifname, &lease, wanted.reach == Reach::Host)?;
     client.ask::<()>(Verb::Ready, &[])?;
-    Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port })
+    Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port, uplink: plugged.uplink })
 }
 
 /// One that the daemon gave.

@@ -70,6 +70,15 @@ impl Outside {
         }
     }
 
+    /// What kind the uplink is, and on which interface.
+    pub fn kind(&self) -> String {
+        match &self.uplink {
+            Some(uplink) => format!("packet {}", uplink.iface),
+            None if self.sockets => "socket".into(),
+            None => "none".into(),
+        }
+    }
+
     /// The uplink's interface, for the log.
     pub fn iface(&self) -> &str {
         self.uplink.as_ref().map_or("-", |uplink| &uplink.iface)

@@ -1,8 +1,9 @@
 //! What the daemon does for each request. A result is answered at once, but for detach and the end of a mirror, which wait for the kernel.
 use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session, registry};
 use crate::api::events::EventKind;
+use crate::api::outside::Plugged;
 use crate::api::server::{ConnectionId, PATIENCE};
-use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Plugged, Reach, Reserve, Verb, WatchKind};
+use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Reach, Reserve, Verb, WatchKind};
 use crate::errors::VerbProblem;
 use crate::settings;
 use anyhow::{Context, Result, bail};
@@ -146,7 +147,7 @@ impl Daemon {
             self.forget(&name, "its namespace is gone");
             bail!(VerbProblem::NamespaceGone);
         }
-        value(Plugged { port: port.get() })
+        value(Plugged { port: port.get(), uplink: self.outside.kind() })
     }
 
     fn ready(&mut self, id: ConnectionId) -> Result<Value> {

@@ -69,7 +69,7 @@ mod tests {
         NoJson { error: eof() } => "the request is no JSON (EOF while parsing a value at line 1 column 0): \
                                     send one JSON object in a line, as the vswitch command does",
         NoVersion {} => "the request has no version: send one JSON object in a line, as the vswitch command does",
-        OtherVersion { ours: "0.1.0", version: 9 } => "the daemon is 0.1.0 and speaks protocol 2, not 9: \
+        OtherVersion { ours: "0.1.0", version: 9 } => "the daemon is 0.1.0 and speaks protocol 3, not 9: \
                                         \"vswitch down\", then start it again with this version",
         NotUnderstood { error: eof() } => "the request is not understood (EOF while parsing a value at line 1 column 0): \
                                            send one JSON object in a line, as the vswitch command does",
