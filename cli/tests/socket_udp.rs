@@ -4,6 +4,7 @@ mod common;
 use common::outside::within;
 use common::sockets::{AT_ONCE, FAR, FAR6, GATEWAY, HOST, PATIENCE, Realm, at, dial, echo, listen, pattern, sysctl, udp};
 use common::{Background, TestNs, inside, inside_ok, ip, wait_for};
+use std::io::Read;
 use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 const ANY: &str = "0.0.0.0";
 /// Behind the router.
 const TARGET: &str = "203.0.113.10";
+const TARGET6: &str = "2001:db8:2::10";
 
 #[test]
 fn datagrams_of_every_length_come_back() {
@@ -133,15 +135,24 @@ fn ping_where_it_is_allowed_and_where_it_is_forbidden() {
 fn beyond(realm: &Realm, what: &str) -> TestNs {
     let target = TestNs::new(what);
     ip(&["-n", &realm.outside.name, "link", "add", "far1", "type", "veth", "peer", "name", "eth0", "netns", &target.name]);
-    for (ns, iface, address) in [(&realm.outside, "far1", "203.0.113.1/24"), (&target, "eth0", "203.0.113.10/24")] {
-        ip(&["-n", &ns.name, "address", "add", address, "dev", iface]);
+    for (ns, iface, addresses) in [
+        (&realm.outside, "far1", ["203.0.113.1/24", "2001:db8:2::1/64"]),
+        (&target, "eth0", ["203.0.113.10/24", "2001:db8:2::10/64"]),
+    ] {
+        for address in addresses {
+            let v6: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+            ip(&[&["-n", &ns.name, "address", "add", address, "dev", iface], v6].concat());
+        }
         ip(&["-n", &ns.name, "link", "set", iface, "up"]);
     }
     ip(&["-n", &target.name, "route", "add", "default", "via", "203.0.113.1"]);
+    ip(&["-n", &target.name, "route", "add", "default", "via", "2001:db8:2::1"]);
     sysctl(&realm.outside, "net.ipv4.ip_forward=1");
+    sysctl(&realm.outside, "net.ipv6.conf.all.forwarding=1");
     // One error a second to each destination by default (icmp(7)).
     for ns in [&realm.outside, &target] {
         sysctl(ns, "net.ipv4.icmp_ratelimit=0");
+        sysctl(ns, "net.ipv6.icmp.ratelimit=0");
     }
     target
 }
@@ -155,9 +166,58 @@ fn traceroute_shows_gateway_router_and_target() {
     for kind in [&[][..], &["-I"], &["-T", "-p", "80"]] {
         let said = inside_ok(&inmate.ns, &[&["traceroute", "-n", "-q", "1", "-w", "2", "-m", "5"], kind, &[TARGET]].concat());
         let hops: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
-        // A socket's SYN has the host's TTL: the routers on its way are not seen.
-        let wanted: &[&str] = if kind.contains(&"-T") { &[GATEWAY, TARGET] } else { &[GATEWAY, FAR[0], TARGET] };
-        assert_eq!(hops, wanted, "{kind:?}: {said}");
+        assert_eq!(hops, [GATEWAY, FAR[0], TARGET], "{kind:?}: {said}");
+    }
+    realm.end();
+}
+
+/// Takes one connection, and of that nothing that has less than 60 hops left (IP_MINTTL 21, IPV6_MINHOPCOUNT 73).
+const FAR_SERVER: &str = "\
+import socket, sys
+v6 = ':' in sys.argv[1]
+l = socket.create_server((sys.argv[1], 81), family=socket.AF_INET6 if v6 else socket.AF_INET)
+print('ready', flush=True)
+s, _ = l.accept()
+s.settimeout(3)
+s.setsockopt(*((41, 73) if v6 else (0, 21)), 60)
+s.send(b'hello')
+print(s.recv(9).decode())
+";
+
+/// Connects with two hops, and with three (IP_TTL 2, IPV6_UNICAST_HOPS 16).
+const FEW_HOPS: &str = "\
+import socket, sys
+v6 = ':' in sys.argv[1]
+for hops in 2, 3:
+    s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
+    s.settimeout(5)
+    s.setsockopt(*((41, 16) if v6 else (0, 2)), hops)
+    try:
+        s.connect((sys.argv[1], 81))
+        print(s.recv(9).decode())
+        s.send(b'hi')
+    except OSError as error: print(error.errno)
+";
+
+/// What a router says of a SYN is the container's to hear, and what a SYN has few hops of goes on with all of them once it is connected.
+#[test]
+fn a_connection_has_the_containers_hops() {
+    let Some(realm) = Realm::new("suhops", &["traceroute"]) else { return };
+    let inmate = realm.attach("client");
+    let target = beyond(&realm, "suhops-t");
+    let _listener = listen(&target, at("::", 80));
+    let said = inside_ok(&inmate.ns, &["traceroute", "-6", "-n", "-q", "1", "-w", "2", "-m", "5", "-T", "-p", "80", TARGET6]);
+    let hops: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(hops[1..], [FAR6, TARGET6], "{said}");
+    for (own, to) in [(ANY, TARGET), ("::", TARGET6)] {
+        let mut server = Background::start(inside(&target, &["python3", "-c", FAR_SERVER, own]).stdout(Stdio::piped()));
+        let mut said = server.0.stdout.take().unwrap();
+        said.read_exact(&mut [0; 6]).unwrap();
+        // 2 is not far enough, 3 is; the error is that of no way (RFC 1122 3.2.2.4).
+        assert_eq!(inside_ok(&inmate.ns, &["python3", "-c", FEW_HOPS, to]), format!("{}\nhello\n", libc::EHOSTUNREACH), "{to}");
+        let mut came = String::new();
+        said.read_to_string(&mut came).unwrap();
+        assert_eq!(came, "hi\n", "{to}");
     }
     realm.end();
 }

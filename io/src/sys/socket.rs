@@ -8,19 +8,40 @@ use std::os::fd::AsRawFd;
 /// Pieces of one send: within IOV_MAX (limits.h, 1,024).
 pub const PIECES: usize = 64;
 
-/// A stream socket that connects, and whether SO_PEEK_OFF works on it (Linux >= 6.9).
+/// A stream socket that connects, and whether SO_PEEK_OFF works on it (Linux >= 6.9). With `hops` its segments go so far only, until
+/// [`is_connected`], and [`receive_error`] has what a router said of them (for streams since Linux 5.8).
 ///
 /// # Errors
 /// That of socket(2) or connect(2), but EINPROGRESS.
-pub fn connect_stream(to: SocketAddr) -> io::Result<(Socket, bool)> {
+pub fn connect_stream(to: SocketAddr, hops: Option<u8>) -> io::Result<(Socket, bool)> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     let peeks = prepare_stream(&socket)?;
+    if let Some(hops) = hops {
+        set_hops(&socket, to.is_ipv6(), hops)?;
+        want_errors(&socket, to.is_ipv6())?;
+    }
     match socket.connect(&SockAddr::from(to)) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(error),
     }
     Ok((socket, peeks))
+}
+
+/// Puts back what [`connect_stream`] set: the system's hops, and errors that do not end what stands (RFC 1122 4.2.3.9).
+///
+/// # Errors
+/// The fd is no socket of that family.
+pub fn is_connected(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    /// The system's (ip(7), ipv6(7)).
+    const DEFAULT: libc::c_int = -1;
+    if is_v6 {
+        set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, DEFAULT)?;
+        set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0)
+    } else {
+        set_int(socket, libc::IPPROTO_IP, libc::IP_TTL, DEFAULT)?;
+        set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0)
+    }
 }
 
 /// TCP_SYNCNT (tcp(7)) 1: a connection that is not answered fails after 3 s (RFC 6298 2.1, 5.5: 1 s, then 2 s), not after minutes.

@@ -27,6 +27,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use vswitch_nat::Gateway;
 use vswitch_nat::fragment::Fragmenter;
@@ -107,8 +108,8 @@ pub struct Sockets {
     done: u64,
     /// Changes of the stations at the last look.
     changes: u64,
-    /// Flows that could not be, and what their containers are told.
-    told: VecDeque<(Box<Flow>, IcmpError)>,
+    /// Flows that could not be, what their containers are told, and by whom.
+    told: VecDeque<(Box<Flow>, IcmpError, Option<IpAddr>)>,
     udp: Vec<Option<datagram::Datagrams>>,
     datagrams_ready: VecDeque<datagram::Place>,
     datagrams_first: bool,

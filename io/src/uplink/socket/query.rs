@@ -204,7 +204,7 @@ impl Sockets {
             if let Some(flow) = exchange.flows.get_mut(slot) {
                 flow.dialed = resolver;
             }
-            let opened = socket::connect_stream(resolver).and_then(|(socket, peeks)| {
+            let opened = socket::connect_stream(resolver, None).and_then(|(socket, peeks)| {
                 self.hurry(gateway, slot, &socket);
                 self.enter(slot, tcp::Stream::new(socket, peeks))
             });

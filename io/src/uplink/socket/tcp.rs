@@ -10,7 +10,7 @@ use std::time::Duration;
 use vswitch_nat::flow::Address;
 use vswitch_nat::icmp_error::IcmpError;
 use vswitch_nat::packet::{Packet, Transport, tcp as flags};
-use vswitch_nat::slirp::exchange::TcpFate;
+use vswitch_nat::slirp::exchange::{Exchange, TcpFate};
 use vswitch_nat::slirp::flows::Flow;
 use vswitch_nat::slirp::tcp::{Emit, Expired, State};
 use vswitch_nat::slirp::wire::{Link, longest, tcp_headers, write_tcp};
@@ -135,7 +135,14 @@ impl Sockets {
     }
 
     fn connect(&mut self, gateway: &mut Gateway, slot: u32, to: SocketAddr, packet: SocketPacket, now: Time) -> Routed {
-        let opened = socket::connect_stream(to).and_then(|(socket, peeks)| {
+        // The way to it is the container's to measure; the way to what stands behind the gateway's address is not.
+        let is_there = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).is_some_and(|flow| flow.remote == to);
+        let hops = match &packet.packet {
+            AnyPacket::V4(p) => p.hops(),
+            AnyPacket::V6(p) => p.hops(),
+        };
+        let hops = is_there.then_some(hops.saturating_sub(1).max(1));
+        let opened = socket::connect_stream(to, hops).and_then(|(socket, peeks)| {
             self.hurry(gateway, slot, &socket);
             self.enter(slot, Stream::new(socket, peeks))
         });
@@ -249,6 +256,9 @@ impl Sockets {
         let error = if event.failed { stream.socket.take_error() } else { Ok(None) };
         match error {
             Ok(None) => {
+                // What cannot be put back is as it was for its way so far.
+                let is_v6 = stream.socket.local_addr().is_ok_and(|local| local.is_ipv6());
+                let _ = socket::is_connected(&stream.socket, is_v6);
                 stream.readable = event.readable || event.closed;
                 stream.closed = event.closed;
                 if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
@@ -270,7 +280,15 @@ impl Sockets {
         if self.redial(gateway, slot) {
             return;
         }
-        let Some((exchange, stations, _)) = gateway.exchange_mut() else { return };
+        let said = self.said_of(slot);
+        let Some((exchange, stations, config)) = gateway.exchange_mut() else { return };
+        if let Some((error, offender)) = said {
+            let source = offender.map(|offender| Exchange::seen_as(config, SocketAddr::new(offender, 0)).ip());
+            if let Some(flow) = exchange.close(stations, slot) {
+                self.told.push_back((Box::new(flow), error, source));
+            }
+            return self.forget(slot);
+        }
         match failure(error) {
             Failure::Reset => {
                 if let Some(flow) = exchange.flows.get_mut(slot) {
@@ -280,12 +298,22 @@ impl Sockets {
             }
             Failure::Told(told) => {
                 if let Some(flow) = exchange.close(stations, slot) {
-                    self.told.push_back((Box::new(flow), told));
+                    self.told.push_back((Box::new(flow), told, None));
                 }
             }
             Failure::Silent => drop(exchange.close(stations, slot)),
         }
         self.forget(slot);
+    }
+
+    /// What the network said of a connection that could not be, and who did.
+    fn said_of(&mut self, slot: u32) -> Option<(IcmpError, Option<IpAddr>)> {
+        let mut control = std::mem::take(&mut self.control);
+        let said = self.stream(slot).and_then(|stream| socket::receive_error(&stream.socket, &mut [], &mut control).ok());
+        self.control = control;
+        let said = said?;
+        let (kind, code) = said.icmp?;
+        Some((IcmpError::Told { kind, code, value: 0 }, said.offender))
     }
 
     /// The host's connection is broken: the container is told.

@@ -152,9 +152,9 @@ impl Sockets {
 
     /// The ICMP error about a SYN whose connection could not be.
     fn poll_told(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
-        while let Some((flow, error)) = self.told.pop_front() {
+        while let Some((flow, error, source)) = self.told.pop_front() {
             let Some(mut frame) = pool.take() else {
-                self.told.push_front((flow, error));
+                self.told.push_front((flow, error, source));
                 return None;
             };
             let link = Link { dst: flow.link.src, src: flow.link.dst };
@@ -164,7 +164,7 @@ impl Sockets {
                 pool.put(frame);
                 continue;
             }
-            match gateway.complain(frame, flow.owner.port, error, None, now) {
+            match gateway.complain(frame, flow.owner.port, error, source, now) {
                 Ok(frame) => return Some(frame),
                 Err(frame) => pool.put(frame),
             }
