@@ -2,7 +2,7 @@
 mod common;
 
 use common::outside::within;
-use common::sockets::{AT_ONCE, FAR, FAR6, GATEWAY, HOST, PATIENCE, Realm, at, dial, echo, listen, pattern, sysctl, udp};
+use common::sockets::{AT_ONCE, FAR, FAR6, GATEWAY, HOST, HOST6, PATIENCE, Realm, at, dial, echo, listen, pattern, sysctl, udp};
 use common::{Background, TestNs, inside, inside_ok, ip, wait_for};
 use std::io::Read;
 use std::net::UdpSocket;
@@ -219,6 +219,67 @@ fn a_connection_has_the_containers_hops() {
         said.read_to_string(&mut came).unwrap();
         assert_eq!(came, "hi\n", "{to}");
     }
+    realm.end();
+}
+
+/// Answers each datagram with one of as many octets as it says, with DF or without (IP_MTU_DISCOVER 10: IP_PMTUDISC_DO 2, _DONT 0), and as many
+/// hops (IP_TTL 2, IPV6_UNICAST_HOPS 16).
+const ANSWER: &str = "\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s6.setsockopt(41, 26, 1)
+s.bind(('', 53))
+s6.bind(('', 53))
+import select
+print('ready', flush=True)
+while True:
+    for ready in select.select([s, s6], [], [])[0]:
+        for attempt in range(3):
+            try:
+                asked, peer = ready.recvfrom(99)
+                break
+            except OSError: pass
+        length, df, hops = map(int, asked.split())
+        ready.setsockopt(*((0, 2) if ready is s else (41, 16)), hops)
+        if ready is s: ready.setsockopt(0, 10, df)
+        try: ready.sendto(b'x' * length, peer)
+        except OSError as error: s.sendto(b'e' * error.errno, peer)
+";
+
+/// Asks with `length df hops`, twice where it is lost, and says the answer's length, its TTL (IP_RECVTTL 12, IPV6_RECVHOPLIMIT 51).
+const ASK: &str = "\
+import socket, struct, sys
+v6 = ':' in sys.argv[1]
+s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.setsockopt(*((41, 51) if v6 else (0, 12)), 1)
+for words in sys.argv[2:]:
+    s.sendto(words.encode(), (sys.argv[1], 5353))
+    try:
+        data, cmsg, *_ = s.recvmsg(2000, 99)
+        print(data[:1].decode(), len(data), struct.unpack('i', cmsg[0][2])[0])
+    except OSError as error: print(error)
+";
+
+/// A published socket of both families sends as the container's server did, in either: TTL, and DF.
+#[test]
+fn answers_of_a_published_port_keep_hops_and_df() {
+    let Some(realm) = Realm::new("supub", &["python3"]) else { return };
+    let web = realm.attach("web");
+    let target = beyond(&realm, "supub-t");
+    ip(&["-n", &realm.outside.name, "link", "set", "far1", "mtu", "1280"]);
+    realm.publish(&["5353:53/udp", "web"]);
+    let mut server = Background::start(inside(&web.ns, &["python3", "-c", ANSWER]).stdout(Stdio::piped()));
+    server.0.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let ask = |from: &TestNs, to: &str, words: &[&str]| inside_ok(from, &[&["python3", "-c", ASK, to], words].concat());
+    // The gateway is a router on the way.
+    assert_eq!(ask(&realm.outside, HOST[0], &["9 0 20", "9 0 7", "9 0 200"]), "x 9 19\nx 9 6\nx 9 199\n");
+    assert_eq!(ask(&realm.outside, HOST6, &["9 0 30", "9 0 5"]), "x 9 29\nx 9 4\n");
+    assert_eq!(ask(&realm.outside, HOST[0], &["9 0 21"]), "x 9 20\n");
+    // Without DF it goes in pieces; with it, the server is told, and that by its own kernel from then on.
+    let said = ask(&target, HOST[0], &["1400 0 64", "1400 2 64", "1400 2 64", "1252 2 64"]);
+    assert_eq!(said, format!("x 1400 62\ntimed out\ne {} 62\nx 1252 62\n", libc::EMSGSIZE));
     realm.end();
 }
 

@@ -23,8 +23,8 @@ pub(super) struct Datagrams {
     socket: Socket,
     is_v6: bool,
     kind: Kind,
-    /// What was set last.
-    hops: u8,
+    /// What was set last, of IPv4 and of IPv6: a socket of both has two.
+    hops: [u8; 2],
     dont_fragment: Option<bool>,
     readable: bool,
     /// Something was said of what was sent.
@@ -34,7 +34,7 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     pub(super) const fn new(socket: Socket, is_v6: bool, kind: Kind) -> Self {
-        Self { socket, is_v6, kind, hops: 0, dont_fragment: None, readable: false, told: false, is_listed: false }
+        Self { socket, is_v6, kind, hops: [0; 2], dont_fragment: None, readable: false, told: false, is_listed: false }
     }
 
     /// The socket, and whether it is of IPv6.
@@ -48,10 +48,12 @@ impl Datagrams {
 
     /// Makes the socket send as the packet would have gone.
     pub(super) fn follow(&mut self, facts: &Facts) {
-        if self.hops != facts.hops && socket::set_hops(&self.socket, self.is_v6, facts.hops).is_ok() {
-            self.hops = facts.hops;
+        let [v4, v6] = &mut self.hops;
+        let hops = if facts.is_v6 { v6 } else { v4 };
+        if *hops != facts.hops && socket::set_hops(&self.socket, facts.is_v6, facts.hops).is_ok() {
+            *hops = facts.hops;
         }
-        if !self.is_v6
+        if !facts.is_v6
             && self.dont_fragment != Some(facts.dont_fragment)
             && socket::set_dont_fragment(&self.socket, facts.dont_fragment).is_ok()
         {
@@ -67,6 +69,7 @@ pub(super) struct Facts {
     pub(super) start: usize,
     pub(super) end: usize,
     segment: Option<u16>,
+    is_v6: bool,
     pub(super) hops: u8,
     pub(super) dont_fragment: bool,
 }
@@ -84,6 +87,7 @@ fn facts<A: Address>(p: &Packet<A>) -> Facts {
         start: p.l4() + header,
         end: p.l4() + p.payload().len(),
         segment: p.frame().meta.gso.map(|gso| gso.size.get()),
+        is_v6: A::IS_V6,
         hops: p.hops().saturating_sub(1).max(1),
         dont_fragment: !A::IS_V6 && !p.may_fragment(),
     }
