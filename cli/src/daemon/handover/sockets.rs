@@ -38,14 +38,16 @@ pub(super) struct StreamState {
     created: u32,
     packets: [u64; 2],
     bytes: [u64; 2],
-    tcp: TcpState,
+    #[serde(with = "TcpState")]
+    tcp: Saved,
     /// Hexadecimal.
     spill: String,
     finish: bool,
 }
 
-/// See [`Saved`].
-#[derive(Debug, Serialize, Deserialize)]
+/// [`Saved`] as it is written: the crate that has it knows no format.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Saved")]
 struct TcpState {
     state: u8,
     una: u32,
@@ -65,58 +67,6 @@ struct TcpState {
     finished: bool,
     ack_due: bool,
     syn_due: bool,
-}
-
-impl TcpState {
-    const fn of(saved: &Saved) -> Self {
-        let Saved { state, una, next, max, window, said, shift, mss, fin, .. } = *saved;
-        let Saved { rcv, granted, told, scale, offer_mss, offer_scale, finished, ack_due, syn_due, .. } = *saved;
-        Self {
-            state,
-            una,
-            next,
-            max,
-            window,
-            said,
-            shift,
-            mss,
-            fin,
-            rcv,
-            granted,
-            told,
-            scale,
-            offer_mss,
-            offer_scale,
-            finished,
-            ack_due,
-            syn_due,
-        }
-    }
-
-    const fn saved(&self) -> Saved {
-        let Self { state, una, next, max, window, said, shift, mss, fin, .. } = *self;
-        let Self { rcv, granted, told, scale, offer_mss, offer_scale, finished, ack_due, syn_due, .. } = *self;
-        Saved {
-            state,
-            una,
-            next,
-            max,
-            window,
-            said,
-            shift,
-            mss,
-            fin,
-            rcv,
-            granted,
-            told,
-            scale,
-            offer_mss,
-            offer_scale,
-            finished,
-            ack_due,
-            syn_due,
-        }
-    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -190,7 +140,7 @@ impl StreamState {
             created: carried.created,
             packets,
             bytes,
-            tcp: TcpState::of(&carried.tcp),
+            tcp: carried.tcp,
             spill: hex(&carried.spill),
             finish: carried.finish,
         }
@@ -206,7 +156,7 @@ impl StreamState {
             rule: self.rule,
             created: self.created,
             counts: join(self.packets, self.bytes),
-            tcp: self.tcp.saved(),
+            tcp: self.tcp,
             spill: unhex(&self.spill).context(HandoverProblem::OutOfStep)?,
             finish: self.finish,
         })
