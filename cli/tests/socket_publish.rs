@@ -258,6 +258,51 @@ fn views(realm: &Realm) {
 }
 
 #[test]
+fn counters_outlive_a_restart() {
+    let Some(realm) = Realm::new("spcnt", &[]) else { return };
+    let web = realm.attach("web");
+    serve_lines(&web.ns, "web", at(ANY, 80));
+    common::sockets::echo(&web.ns, at(ANY, 53));
+    for words in [&["8080:80", "web"][..], &["8081:80", "web"], &["8082:80", "web", "--from", "203.0.113.0/24"]] {
+        realm.publish(words);
+    }
+    realm.publish(&["5353:53/udp", "web"]);
+    // One that is over, one that is refused, and two that go on.
+    asked(&realm.outside, at(HOST[0], 8_080));
+    let _ = dial(&realm.outside, at(HOST[0], 8_082)).and_then(|mut stream| std::io::Read::read(&mut stream, &mut [0]));
+    let call = dial(&realm.outside, at(HOST[0], 8_081)).unwrap();
+    answered(&call);
+    let client = udp(&realm.outside, at(ANY, 0));
+    let ask = || {
+        client.send_to(b"hello", at(HOST[0], 5_353)).unwrap();
+        assert_eq!(client.recv(&mut [0; 9]).unwrap(), 5);
+    };
+    ask();
+    wait_for("one TCP flow, one of UDP", || realm.switch.json(&["flows"]).as_array().unwrap().len() == 2);
+    std::thread::sleep(PATIENCE);
+    let counted = || {
+        let rows = realm.switch.json(&["published"]);
+        let row = |first: u16| rows.as_array().unwrap().iter().find(|row| row["first"] == first).unwrap().clone();
+        [8_080, 8_081, 8_082, 5_353]
+            .map(|first| ["sessions", "packets", "bytes", "refused"].map(|key| row(first)[key].as_u64().unwrap()))
+    };
+    let before = counted();
+    assert!(before[0][1] > 4 && before[1][1] > 4 && before[3][..2] == [1, 2] && before[2] == [0, 0, 0, 1], "{before:?}");
+    realm.switch.ok(&["restart"]);
+    let after = counted();
+    assert_eq!((after[0], after[2], after[3]), (before[0], before[2], before[3]));
+    // What was not acknowledged yet is once more.
+    assert!(after[1][0] == 1 && (0..3).contains(&(after[1][1] - before[1][1])), "{before:?}, then {after:?}");
+    answered(&call);
+    asked(&realm.outside, at(HOST[0], 8_080));
+    ask();
+    let later = counted();
+    assert_eq!((later[0][0], later[3][1]), (2, 4), "{later:?}");
+    assert!(later[0][1] > after[0][1] + 4 && later[1][1] > after[1][1], "{after:?}, then {later:?}");
+    realm.end();
+}
+
+#[test]
 fn two_thousand_ports() {
     let Some(realm) = Realm::new("sprange", &[]) else { return };
     let web = realm.attach("web");

@@ -27,7 +27,7 @@ use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
-use counts::NatCounted;
+use counts::{NatCounted, SocketsCounted};
 use outside::{FlowState, OutsideState};
 use serde::{Deserialize, Serialize};
 use sockets::{BoundState, MappingState, SessionState, StreamState};
@@ -152,6 +152,8 @@ struct Counted {
     /// An older daemon hands none over: they begin anew.
     #[serde(default)]
     nat: Option<NatCounted>,
+    #[serde(default)]
+    sockets: Option<SocketsCounted>,
 }
 
 impl Counters {
@@ -271,6 +273,7 @@ impl Daemon {
             uplinks: carried.uplinks,
             ports: ports.iter().map(|(id, counters)| (id.get(), Counters::of(counters))).collect(),
             nat: self.counted_by_nat()?,
+            sockets: self.counted_by_sockets()?,
         })
     }
 }
@@ -458,6 +461,9 @@ impl Daemon {
         self.worker.adopt(carried, ports.collect())?;
         if let Some(nat) = counted.nat {
             self.adopt_counts(nat)?;
+        }
+        if let Some(sockets) = counted.sockets {
+            self.adopt_socket_counts(sockets)?;
         }
         checkpoint("new-committed");
         // Before the old one ends: a lock that names a process that ends is taken for one that was killed.

@@ -1,8 +1,10 @@
 //! What the NAT has counted, handed over with the accounts of frames once the old daemon has stopped.
 use super::*;
 use std::net::Ipv6Addr;
-use vswitch_nat::forward::{RuleCounts, RuleId};
+use vswitch_nat::flow::Address;
+use vswitch_nat::forward::{Forwards, RuleCounts, RuleId};
 use vswitch_nat::nat::{Family, Nat, NatCounts};
+use vswitch_nat::session::Count;
 
 /// Sessions, packets, octets, refused.
 type Row = (u64, u64, u64, u64);
@@ -26,6 +28,15 @@ pub(super) struct NatCounted {
     conflicts: u64,
 }
 
+/// Of published ports with sockets as the uplink.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SocketsCounted {
+    v4: Vec<(u32, Row)>,
+    v6: Vec<(u32, Row)>,
+    /// Packets and octets of sessions that are over; the others carry theirs.
+    ended: Vec<(u32, u64, u64)>,
+}
+
 const fn row(RuleCounts { sessions, packets, bytes, refused }: RuleCounts) -> Row {
     (sessions, packets, bytes, refused)
 }
@@ -34,11 +45,23 @@ const fn counts((sessions, packets, bytes, refused): Row) -> RuleCounts {
     RuleCounts { sessions, packets, bytes, refused }
 }
 
+fn rows<A: Address>(forwards: &Forwards<A>) -> Vec<(u32, Row)> {
+    forwards.iter().map(|(rule, counts)| (rule.id.0, row(counts))).collect()
+}
+
+fn enter<A: Address>(forwards: &mut Forwards<A>, rows: &[(u32, Row)]) {
+    for (id, row) in rows {
+        // One whose containers did not come has no rule.
+        if let Some(place) = forwards.counts_mut(RuleId(*id)) {
+            *place = counts(*row);
+        }
+    }
+}
+
 impl FamilyCounts {
     fn of<A: Family>(nat: &Nat) -> Self {
         let table = nat.table::<A>();
-        let rules = table.forwards.iter().map(|(rule, counts)| (rule.id.0, row(counts)));
-        Self { masquerade: row(table.masquerade), rules: rules.collect() }
+        Self { masquerade: row(table.masquerade), rules: rows(&table.forwards) }
     }
 
     fn enter<A: Family>(&self, nat: &mut Nat) {
@@ -62,6 +85,26 @@ impl Daemon {
             Some(NatCounted { v4, v6, begun, ended, reclaimed, invalid, conflicts: uplink.wan.conflicts() })
         })?;
         Ok(counted.flatten())
+    }
+
+    /// None without sockets as the uplink.
+    pub(super) fn counted_by_sockets(&self) -> Result<Option<SocketsCounted>> {
+        let counted = self.worker.gateway(|gateway, _| {
+            let exchange = gateway.exchange()?;
+            let ended = exchange.ended().into_iter().map(|(rule, Count { packets, bytes })| (rule, packets, bytes));
+            Some(SocketsCounted { v4: rows(&exchange.v4), v6: rows(&exchange.v6), ended: ended.collect() })
+        })?;
+        Ok(counted.flatten())
+    }
+
+    pub(super) fn adopt_socket_counts(&self, counted: SocketsCounted) -> Result<()> {
+        self.worker.gateway(move |gateway, _| {
+            let Some((exchange, ..)) = gateway.exchange_mut() else { return };
+            enter(&mut exchange.v4, &counted.v4);
+            enter(&mut exchange.v6, &counted.v6);
+            counted.ended.into_iter().for_each(|(rule, packets, bytes)| exchange.add_ended(rule, Count { packets, bytes }));
+        })?;
+        Ok(())
     }
 
     pub(super) fn adopt_counts(&self, counted: NatCounted) -> Result<()> {

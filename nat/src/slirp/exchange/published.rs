@@ -149,13 +149,25 @@ impl Exchange {
         self.clients.insert((slot, client, to), ends);
     }
 
+    /// What went through published ports, both ways, by rule, in sessions that are over.
+    #[must_use]
+    pub fn ended(&self) -> BTreeMap<u32, Count> {
+        let mut ended = self.ended.clone();
+        for (rule, count) in &self.datagrams.ended {
+            add_through(&mut ended, *rule, [*count, Count::default()]);
+        }
+        ended
+    }
+
+    /// Goes on with what went through a published port before, and ended.
+    pub fn add_ended(&mut self, rule: u32, count: Count) {
+        add_through(&mut self.ended, rule, [count, Count::default()]);
+    }
+
     /// What went through published ports, both ways, by rule: in sessions that are over and in those that are not.
     #[must_use]
     pub fn through(&self) -> BTreeMap<u32, Count> {
-        let mut through = self.ended.clone();
-        for (rule, count) in &self.datagrams.ended {
-            add_through(&mut through, *rule, [*count, Count::default()]);
-        }
+        let mut through = self.ended();
         for (_, flow) in self.flows.iter() {
             add_through(&mut through, flow.rule, flow.counts);
         }
