@@ -126,6 +126,34 @@ impl Bench {
     }
 }
 
+/// Who is handed over is held to what there may be here: the rest ends.
+#[test]
+fn what_is_adopted_is_held_to_the_limit() {
+    let mut there = Bench::new(64);
+    let flows: Vec<_> = (0..3).map(|number| there.tcp(V4.a, 5_000 + number)).collect();
+    let mut here = Bench::new(3);
+    let mut kept = 0;
+    for fate in flows {
+        let TcpFate::Connect(slot, _) = fate else { panic!("{fate:?}") };
+        let flow = there.exchange.flows.get(slot).unwrap().clone();
+        kept += usize::from(here.exchange.adopt(&mut here.stations, flow).is_some());
+    }
+    assert_eq!(kept, 3);
+    let owner = here.stations.owner(2);
+    let inside = std::net::SocketAddr::new(V4.b, 6_000);
+    assert_eq!(here.exchange.adopt_mapping(&mut here.stations, owner, Kind::Udp, inside), None);
+    here.exchange.set_limit(4);
+    assert!(here.exchange.adopt_mapping(&mut here.stations, owner, Kind::Udp, inside).is_some());
+    let mut another = there.exchange.flows.iter().next().unwrap().1.clone();
+    another.inside = std::net::SocketAddr::new(V4.a, 7_000);
+    assert_eq!(here.exchange.adopt(&mut here.stations, another.clone()), None);
+    here.exchange.set_limit(5);
+    assert!(here.exchange.adopt(&mut here.stations, another).is_some());
+    // What is there goes on, whatever the limit becomes.
+    here.exchange.set_limit(1);
+    assert_eq!(here.exchange.flows.len(), 4);
+}
+
 #[test]
 fn one_container_leaves_a_quarter_of_the_sockets_to_the_others() {
     let mut bench = Bench::new(64);

@@ -268,7 +268,7 @@ impl Datagrams {
     }
 
     /// A mapping that another process had, without sessions yet; `None` when there is no room.
-    pub fn adopt_mapping(&mut self, stations: &mut Stations, owner: Owner, kind: Kind, inside: SocketAddr) -> Option<u32> {
+    pub(super) fn adopt_mapping(&mut self, stations: &mut Stations, owner: Owner, kind: Kind, inside: SocketAddr) -> Option<u32> {
         if self.mappings.len() >= MAPPINGS || self.by_inside.contains_key(&(kind, inside)) {
             return None;
         }

@@ -25,7 +25,7 @@ use crate::icmp_error::IcmpError;
 use crate::packet::{Packet, Segment, Transport, tcp};
 use crate::ports::Random;
 use crate::session::Count;
-use crate::station::Stations;
+use crate::station::{Owner, Stations};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -302,13 +302,24 @@ impl Exchange {
         ((at.0, at.1) == (slot, client)).then_some(*ends)
     }
 
-    /// A flow that another process had; its slot, or `None` when there is no room.
+    /// A flow that another process had; its slot, or `None` when there is no room: there may be fewer sockets here than there.
     pub fn adopt(&mut self, stations: &mut Stations, flow: Flow) -> Option<u32> {
+        if self.free_sockets() == 0 {
+            return None;
+        }
         let owner = flow.owner;
         let slot = self.flows.insert(flow)?;
         stations.count_session(owner, 1);
         self.flows.is_due(slot);
         Some(slot)
+    }
+
+    /// A mapping that another process had, likewise.
+    pub fn adopt_mapping(&mut self, stations: &mut Stations, owner: Owner, kind: Kind, inside: SocketAddr) -> Option<u32> {
+        if self.free_sockets() == 0 {
+            return None;
+        }
+        self.datagrams.adopt_mapping(stations, owner, kind, inside)
     }
 
     /// A flow is over; its slot is free.

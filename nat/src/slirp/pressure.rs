@@ -26,20 +26,24 @@ impl Exchange {
         self.limit = if sockets < FLOWS + MAPPINGS { sockets } else { FLOWS + MAPPINGS };
     }
 
+    /// Sockets that more flows and mappings may have.
+    pub(super) fn free_sockets(&self) -> usize {
+        self.limit.saturating_sub(self.flows.len() + self.datagrams.mappings().len())
+    }
+
     /// Makes room for one more socket of a container's, or says why it may have none.
     pub(super) fn make_room(&mut self, stations: &mut Stations, port: u16, is_flow: bool, now: Time) -> Result<(), DropReason> {
         if !stations.may_have_session(port) {
             return Err(DropReason::NatQuota);
         }
-        let free = |it: &Self| it.limit.saturating_sub(it.flows.len() + it.datagrams.mappings().len());
-        let most = SHARE * free(self).max(self.limit / 16).max(1);
+        let most = SHARE * self.free_sockets().max(self.limit / 16).max(1);
         if stations.usage(port).0 as usize >= most {
             return Err(DropReason::NatQuota);
         }
         if is_flow && self.flows.len() >= FLOWS {
             return Err(DropReason::NatFull);
         }
-        let has_room = |it: &Self| free(it) > 0 && (is_flow || it.datagrams.mappings().len() < MAPPINGS);
+        let has_room = |it: &Self| it.free_sockets() > 0 && (is_flow || it.datagrams.mappings().len() < MAPPINGS);
         for _ in 0..GIVING_WAY {
             if has_room(self) || !self.datagrams.give_way(stations, now) {
                 break;

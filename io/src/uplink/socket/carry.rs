@@ -162,7 +162,7 @@ impl Sockets {
     pub fn adopt_mapping(&mut self, gateway: &mut Gateway, carried: CarriedMapping) -> io::Result<()> {
         let Some((exchange, stations, _)) = gateway.exchange_mut() else { return Ok(()) };
         let owner = stations.owner(carried.port);
-        let Some(slot) = exchange.datagrams.adopt_mapping(stations, owner, carried.kind, carried.inside) else { return Ok(()) };
+        let Some(slot) = exchange.adopt_mapping(stations, owner, carried.kind, carried.inside) else { return Ok(()) };
         self.adopted_mappings.insert(carried.slot, slot);
         let datagrams = Datagrams::new(Socket::from(carried.fd), carried.inside.is_ipv6(), carried.kind);
         self.enter_mapping(slot, datagrams)
