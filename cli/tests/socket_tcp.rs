@@ -2,7 +2,7 @@
 mod common;
 
 use common::outside::within;
-use common::sockets::{AT_ONCE, FAR, FAR6, LIMIT, Realm, at, dial, drain, listen, nginx, pair, pattern, pour, refusal, udp};
+use common::sockets::{AT_ONCE, FAR, FAR6, HOST, LIMIT, Realm, at, dial, drain, listen, nginx, pair, pattern, pour, refusal, udp};
 use common::{Background, TestNs, inside, inside_ok, ip, wait_for};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
@@ -270,6 +270,60 @@ fn nine_hundred_at_once_and_ten_thousand_in_turn() {
     });
     common::say(&format!("10,000 connections in {:?}", start.elapsed()));
     realm.wait_for_fds(before);
+    realm.end();
+}
+
+/// With 256 files, of which the daemon keeps 64: who comes too late is refused and told, who is there lives, and a restart changes nothing.
+#[test]
+fn few_files_are_shared_and_the_rest_is_refused() {
+    let Some(realm) = Realm::by_way_of("stfew", &["prlimit"], &["prlimit", "--nofile=256:256"]) else { return };
+    let inmates = ["stfew1", "stfew2", "stfew3"].map(|name| realm.attach(name));
+    let before = realm.fds();
+    let listener = listen(&realm.outside, at(ANY, 80));
+    let mut held = Vec::new();
+    // Three times what is free, that is three quarters of what is left; the last has what there is.
+    for (inmate, wanted) in inmates.iter().zip([144, 180, 192]) {
+        while let Ok(inner) = dial(&inmate.ns, at(FAR[0], 80)) {
+            held.push((inner, listener.accept().unwrap().0));
+        }
+        assert_eq!(held.len(), wanted);
+        assert_eq!(refusal(&inmate.ns, at(FAR[0], 80)), libc::EHOSTUNREACH);
+    }
+    assert!(realm.switch.drops("nat-quota") >= 4 && realm.switch.drops("nat-full") >= 2);
+    let stats = realm.switch.ok(&["stats"]);
+    assert!(stats.contains("nat-quota") && stats.contains("nat-full"), "{stats}");
+    // Who comes by a published port is reset.
+    let _server = listen(&inmates[0].ns, at(ANY, 80));
+    realm.publish(&["8080:80", "stfew1"]);
+    let refused = dial(&realm.outside, at(HOST[0], 8_080)).and_then(|mut stream| stream.read(&mut [0]));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let row = &realm.switch.json(&["published"])[0];
+    assert_eq!((&row["sessions"], &row["refused"]), (&0.into(), &1.into()), "{row}");
+    for round in 0..2 {
+        for (number, (inner, outer)) in (0_u32..).zip(&mut held) {
+            let mut said = [0; 4];
+            inner.write_all(&number.to_be_bytes()).unwrap_or_else(|error| panic!("{round}: {number}: {error}"));
+            outer.read_exact(&mut said).unwrap_or_else(|error| panic!("{round}: {number}: {error}"));
+            outer.write_all(&said).unwrap();
+            inner.read_exact(&mut said).unwrap_or_else(|error| panic!("{round}: {number}: {error}"));
+            assert_eq!(said, number.to_be_bytes());
+        }
+        if round == 0 {
+            realm.switch.ok(&["restart"]);
+        }
+    }
+    assert_eq!(refusal(&inmates[2].ns, at(FAR[0], 80)), libc::EHOSTUNREACH);
+    drop(held);
+    // The published port's.
+    realm.wait_for_fds(before + 1);
+    for inmate in &inmates {
+        for _ in 0..10 {
+            let mut inner = dial(&inmate.ns, at(FAR[0], 80)).unwrap();
+            listener.accept().unwrap().0.write_all(b"hello").unwrap();
+            inner.read_exact(&mut [0; 5]).unwrap();
+        }
+    }
+    dial(&realm.outside, at(HOST[0], 8_080)).unwrap();
     realm.end();
 }
 

@@ -31,6 +31,11 @@ pub struct Realm {
 impl Realm {
     /// None, after saying SKIP, without root or one of the programs; in CI that is a failure.
     pub fn new(what: &str, programs: &[&str]) -> Option<Self> {
+        Self::by_way_of(what, programs, &[])
+    }
+
+    /// The same, whose switch is started by way of another program.
+    pub fn by_way_of(what: &str, programs: &[&str], words: &[&str]) -> Option<Self> {
         privileged()?;
         for program in programs {
             if Command::new(program)
@@ -45,7 +50,7 @@ impl Realm {
             }
         }
         let [host, outside] = ["h", "o"].map(|end| TestNs::new(&format!("{what}-{end}")));
-        let way = ["ip", "netns", "exec", &host.name].map(String::from);
+        let way: Vec<String> = ["ip", "netns", "exec", &host.name].iter().chain(words).map(ToString::to_string).collect();
         let realm = Self { switch: Switch::new().by_way_of(&way), host, outside };
         let (h, o) = (&realm.host, &realm.outside);
         // A link-local address takes a second to be sure of (RFC 4862 5.4), and the first solicitation waits for that.

@@ -18,8 +18,10 @@ use vswitch_switch::{Time, UnicastMac};
 const SESSION_SLOTS: u32 = 1_024;
 /// Octets spilled that one message carries.
 const SPILL_OCTETS: usize = 1 << 20;
-/// Flows of one message: one that has spilled is alone soon.
-const PAGE: usize = MAX_FDS;
+/// Flows of one message: one that has spilled is alone soon. Their fds are there twice meanwhile, which where few may be open must be few.
+fn page_of(open_files_limit: u64) -> usize {
+    usize::try_from(open_files_limit / 16).unwrap_or(MAX_FDS).clamp(1, MAX_FDS)
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct BoundState {
@@ -214,9 +216,10 @@ fn not_passed(error: std::io::Error) -> HandoverProblem {
 impl Daemon {
     /// Published ports' sockets: nobody takes from them what the other waits for before it has stopped.
     pub(super) fn offer_bound(&self, channel: &Channel) -> Result<()> {
+        let most = page_of(self.facts.open_files_limit);
         let mut cursor = Some(0);
         while let Some(at) = cursor {
-            let page = self.worker.sockets(move |sockets, _, _| sockets.export_bound(at, PAGE))?;
+            let page = self.worker.sockets(move |sockets, _, _| sockets.export_bound(at, most))?;
             let Some(page) = page else { return Ok(()) };
             let (bound, next) = page.map_err(not_passed)?;
             let fds: Vec<BorrowedFd<'_>> = bound.iter().map(|bound| bound.fd.as_fd()).collect();
@@ -234,9 +237,10 @@ impl Daemon {
         if !self.outside.sockets {
             return Ok(());
         }
+        let most = page_of(self.facts.open_files_limit);
         let mut cursor = Some(0);
         while let Some(at) = cursor {
-            let page = self.worker.sockets(move |sockets, gateway, _| sockets.export_streams(gateway, at, PAGE))?;
+            let page = self.worker.sockets(move |sockets, gateway, _| sockets.export_streams(gateway, at, most))?;
             let Some(page) = page else { return Ok(()) };
             let (streams, next) = page.map_err(not_passed)?;
             offer_streams(channel, &streams)?;
@@ -244,7 +248,7 @@ impl Daemon {
         }
         let mut cursor = Some(0);
         while let Some(at) = cursor {
-            let page = self.worker.sockets(move |sockets, gateway, _| sockets.export_mappings(gateway, at, PAGE))?;
+            let page = self.worker.sockets(move |sockets, gateway, _| sockets.export_mappings(gateway, at, most))?;
             let Some(page) = page else { return Ok(()) };
             let (mappings, next) = page.map_err(not_passed)?;
             let fds: Vec<BorrowedFd<'_>> = mappings.iter().map(|mapping| mapping.fd.as_fd()).collect();

@@ -56,6 +56,15 @@ impl Exchange {
         found
     }
 
+    /// A client for whom there was a container, and no room.
+    fn turned_away(&mut self, rule: u32, is_v6: bool) {
+        let counts = if is_v6 { self.v6.counts_mut(RuleId(rule)) } else { self.v4.counts_mut(RuleId(rule)) };
+        if let Some(counts) = counts {
+            counts.sessions = counts.sessions.saturating_sub(1);
+            counts.refused += 1;
+        }
+    }
+
     fn backend_of(
         &mut self,
         stations: &Stations,
@@ -91,7 +100,10 @@ impl Exchange {
         now: Time,
     ) -> Option<u32> {
         let (port, inside, mac, mtu) = self.backend_of(stations, rule, (client, local, protocol::TCP))?;
-        self.make_room(stations, port, true, now).ok()?;
+        if self.make_room(stations, port, true, now).is_err() {
+            self.turned_away(rule, client.is_ipv6());
+            return None;
+        }
         let seen = Self::seen_as(config, client);
         let remote = self.free(seen, |it, remote| it.flows.find(inside, remote).is_some())?;
         let leave_out = if inside.is_ipv6() { headers::<Ipv6Addr>() } else { headers::<Ipv4Addr>() };
@@ -132,6 +144,7 @@ impl Exchange {
         let session = DatagramSession { owner, link, via, dialed: client, rule, created, counts: Default::default() };
         let ends = of(remote);
         if !self.datagrams.publish(stations, ends, session, now) {
+            self.turned_away(rule, client.is_ipv6());
             return None;
         }
         // Those of sessions that are over are cleared away when there are many.
