@@ -257,8 +257,8 @@ impl Sockets {
         match error {
             Ok(None) => {
                 // What cannot be put back is as it was for its way so far.
-                let is_v6 = stream.socket.local_addr().is_ok_and(|local| local.is_ipv6());
-                let _ = socket::is_connected(&stream.socket, is_v6);
+                let flow = gateway.exchange().and_then(|exchange| exchange.flows.get(slot));
+                let _ = flow.map(|flow| socket::is_connected(&stream.socket, flow.dialed.is_ipv6()));
                 stream.readable = event.readable || event.closed;
                 stream.closed = event.closed;
                 if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
