@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use vswitch_nat::session::Count;
 use vswitch_nat::slirp::datagrams::{DatagramSession, Ends, Kind, Via};
-use vswitch_nat::slirp::tcp::{Saved, Tcp};
+use vswitch_nat::slirp::tcp::{Saved, State, Tcp};
 use vswitch_nat::slirp::wire::Link;
 use vswitch_switch::UnicastMac;
 
@@ -123,10 +123,13 @@ impl Sockets {
         let mut flow = Flow::new(stations.owner(carried.port), link, carried.ends, machine, now);
         (flow.from_outside, flow.rule, flow.created, flow.counts) =
             (carried.from_outside, carried.rule, carried.created, carried.counts);
+        let is_connecting = flow.tcp.state() == State::Connecting;
         let Some(slot) = exchange.adopt(stations, flow) else { return Ok(()) };
         let socket = Socket::from(carried.fd);
         let peeks = socket::set_peek_offset(&socket, 0).is_ok();
         let mut stream = Stream::new(socket, peeks);
+        // It may have few.
+        stream.few_hops = is_connecting;
         self.spilled += carried.spill.len();
         (stream.spill, stream.finish) = (carried.spill, carried.finish);
         let entered = self.enter(slot, stream);

@@ -17,6 +17,9 @@ use vswitch_nat::slirp::wire::{Link, longest, tcp_headers, write_tcp};
 use vswitch_switch::DropReason;
 use vswitch_switch::head::ETHERNET_HEADER;
 
+/// With more hops left than traceroute tries (30 by default), a SYN has the host's: to set them and put them back is four system calls.
+const FEW_HOPS: u8 = 32;
+
 /// A flow's socket.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -42,6 +45,8 @@ pub(super) struct Stream {
     is_lazy: bool,
     /// shutdown() once the spill is through.
     pub(super) finish: bool,
+    /// Until it is connected its segments go as far as the container's only.
+    pub(super) few_hops: bool,
 }
 
 impl Stream {
@@ -61,6 +66,7 @@ impl Stream {
             is_listed: false,
             is_lazy: false,
             finish: false,
+            few_hops: false,
         }
     }
 
@@ -141,10 +147,10 @@ impl Sockets {
             AnyPacket::V4(p) => p.hops(),
             AnyPacket::V6(p) => p.hops(),
         };
-        let hops = is_there.then_some(hops.saturating_sub(1).max(1));
+        let hops = Some(hops.saturating_sub(1).max(1)).filter(|hops| is_there && *hops <= FEW_HOPS);
         let opened = socket::connect_stream(to, hops).and_then(|(socket, peeks)| {
             self.hurry(gateway, slot, &socket);
-            self.enter(slot, Stream::new(socket, peeks))
+            self.enter(slot, Stream { few_hops: hops.is_some(), ..Stream::new(socket, peeks) })
         });
         let Err(error) = opened else { return Routed::Consumed(packet.packet.into_frame()) };
         if self.redial(gateway, slot) {
@@ -257,8 +263,11 @@ impl Sockets {
         match error {
             Ok(None) => {
                 // What cannot be put back is as it was for its way so far.
-                let flow = gateway.exchange().and_then(|exchange| exchange.flows.get(slot));
-                let _ = flow.map(|flow| socket::is_connected(&stream.socket, flow.dialed.is_ipv6()));
+                if std::mem::take(&mut stream.few_hops)
+                    && let Some(flow) = gateway.exchange().and_then(|exchange| exchange.flows.get(slot))
+                {
+                    let _ = socket::is_connected(&stream.socket, flow.dialed.is_ipv6());
+                }
                 stream.readable = event.readable || event.closed;
                 stream.closed = event.closed;
                 if stream.readable && !std::mem::replace(&mut stream.is_listed, true) {
