@@ -27,6 +27,7 @@ pub mod forward;
 pub mod fragment;
 pub mod gateway;
 pub mod icmp_error;
+pub mod ipam;
 pub mod mapping;
 pub mod nat;
 pub mod ndp;
