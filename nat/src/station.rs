@@ -73,6 +73,8 @@ struct Slot {
     ports: u32,
     /// Where it may go; anywhere without.
     reach: Option<Box<Reach>>,
+    /// What it is called.
+    name: Option<Box<str>>,
 }
 
 /// Where a packet to an inside address goes.
@@ -141,7 +143,7 @@ impl Stations {
         let Some(slot) = self.slots.get_mut(usize::from(port)) else { return };
         let station = slot.station.take();
         self.changes = self.changes.wrapping_add(1);
-        *slot = Slot { station: None, generation: slot.generation.wrapping_add(1), sessions: 0, ports: 0, reach: None };
+        *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
         for address in station.into_iter().flat_map(|station| [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)]).flatten() {
             if self.by_address.get(&address) == Some(&port) {
                 self.by_address.remove(&address);
@@ -181,6 +183,19 @@ impl Stations {
     #[must_use]
     pub fn reach(&self, port: u16) -> Option<&Reach> {
         self.slots.get(usize::from(port))?.reach.as_deref()
+    }
+
+    /// What a port's station is called, until it is removed or has other addresses.
+    pub fn set_name(&mut self, port: u16, name: &str) {
+        if let Some(slot) = self.slots.get_mut(usize::from(port)).filter(|slot| slot.station.is_some()) {
+            slot.name = Some(name.into());
+        }
+    }
+
+    /// The same, as far as it was set.
+    #[must_use]
+    pub fn name(&self, port: u16) -> Option<&str> {
+        self.slots.get(usize::from(port))?.name.as_deref()
     }
 
     /// A port's station.

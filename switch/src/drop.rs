@@ -108,6 +108,8 @@ drop_reasons! {
     Reach = "reach", "destination that this container may not reach, see: attach --allow, --deny";
     /// The host's socket refused it: no route there, its firewall, or no more of something.
     SocketRefused = "socket-refused", "the host's socket refused it (no route, firewall, out of sockets)";
+    /// DHCP: a message that came through a relay.
+    DhcpRelayed = "dhcp-relayed", "DHCP through a relay: the server gives addresses of its own network only";
     /// Gateway: something that it does not serve.
     GatewayUnserved = "gateway-unserved", "the gateway serves no such protocol or destination (no uplink)";
 }

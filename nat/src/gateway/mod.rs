@@ -12,6 +12,7 @@
 //! It answers ARP requests for its address ([`arp`]) and ICMP echo requests to it ([`icmp`]). With an uplink it routes ([`route`]), through
 //! the NAT. Without one, every other destination is [`DropReason::GatewayUnserved`].
 pub mod arp;
+pub mod dhcp;
 pub mod icmp;
 mod icmp6;
 pub mod route;
@@ -25,6 +26,7 @@ use crate::station::Stations;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use dhcp::message::is_for_server;
 use route::Uplink;
 use sockets::SocketPacket;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, FrameMeta, Head, Time, UnicastMac};
@@ -154,6 +156,8 @@ pub struct Gateway {
     uplink: Option<Box<Uplink>>,
     /// What there is with a socket uplink, in place of the other.
     exchange: Option<Box<Exchange>>,
+    /// Gives stations their addresses.
+    pub dhcp: dhcp::DhcpServer,
     /// Errors that a port may still be told, by its number.
     limiters: Vec<Limiter>,
 }
@@ -162,7 +166,15 @@ impl Gateway {
     /// A gateway without an uplink. `key` is 128 bits that nobody outside knows.
     #[must_use]
     pub fn new(config: GatewayConfig, key: [u64; 2]) -> Self {
-        Self { config, key, stations: Stations::new(key[0]), uplink: None, exchange: None, limiters: Vec::new() }
+        Self {
+            config,
+            key,
+            stations: Stations::new(key[0]),
+            uplink: None,
+            exchange: None,
+            dhcp: dhcp::DhcpServer::default(),
+            limiters: Vec::new(),
+        }
     }
 
     /// Who it is.
@@ -181,6 +193,9 @@ impl Gateway {
         } else {
             match head.ethertype {
                 EtherType::ARP => arp::receive(&self.config, &mut frame, head),
+                EtherType::IPV4 if is_for_server(&frame, head, self.config.address) => {
+                    return self.serve_dhcp(frame, head, ingress, now);
+                }
                 EtherType::IPV4 if self.routes::<Ipv4Addr>(&frame, head, ingress) => {
                     return self.outward::<Ipv4Addr>(frame, head, ingress, now);
                 }

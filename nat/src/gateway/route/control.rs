@@ -31,6 +31,9 @@ impl Gateway {
     /// When [`Gateway::poll_output`], or the sockets, will have something, at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
+        if self.dhcp.has_answers() {
+            return Some(Time::ZERO);
+        }
         if let Some(exchange) = &self.exchange {
             let deadlines = [exchange.flows.deadline(), exchange.reassembly.deadline(), exchange.queries.deadline()];
             return deadlines.into_iter().flatten().min();
@@ -58,6 +61,7 @@ impl Gateway {
     /// A port is gone: its station and all that it had are dead.
     pub fn forget(&mut self, port: u16) {
         self.stations.remove(port);
+        self.dhcp.forget(port);
         if let Some(uplink) = &mut self.uplink {
             uplink.nat.begin_sweep();
         }

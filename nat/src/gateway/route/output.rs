@@ -13,6 +13,9 @@ impl Gateway {
     /// What waited here and goes on now, or what is to be asked; `None` when nothing is ready. To be called until then, after each breath.
     #[must_use]
     pub fn poll_output(&mut self, pool: &mut FramePool, now: Time) -> Option<Routed> {
+        if let Some(answer) = self.poll_dhcp_server(pool, now) {
+            return Some(answer);
+        }
         if self.exchange.is_some() {
             return self.poll_reassembly(now);
         }
