@@ -10,8 +10,10 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
+use vswitch_io::clock;
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
 use vswitch_io::netns::{NsSpec, WatchKind};
+use vswitch_nat::ipam::{Holder, Ipam, IpamError};
 use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
@@ -43,13 +45,16 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Registry {
     pub network: Network,
+    /// Who has which address.
+    pub ipam: Ipam,
     containers: BTreeMap<String, Container>,
     by_port: HashMap<PortId, String>,
 }
 
 impl Registry {
     pub fn new(network: Network) -> Self {
-        Self { network, containers: BTreeMap::new(), by_port: HashMap::new() }
+        let ipam = Ipam::new(network.gateway().address, network.prefix());
+        Self { network, ipam, containers: BTreeMap::new(), by_port: HashMap::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -115,11 +120,12 @@ impl Registry {
         if let Some(other) = self.get(&name) {
             bail!(NameProblem::Taken { at: at(other), other: other.name.clone() });
         }
-        let ip = self.address(wanted.ip)?;
-        let mac = match &wanted.mac {
-            Some(mac) => mac.parse().map_err(|error| NameProblem::Mac { mac: mac.clone(), error })?,
-            None => UnicastMac::for_ipv4(ip.octets()),
-        };
+        let mac = wanted.mac.as_ref().map(|mac| mac.parse().map_err(|error| NameProblem::Mac { mac: mac.clone(), error }));
+        let mac: Option<UnicastMac> = mac.transpose()?;
+        let holder = Holder::Name(name.clone());
+        let ip =
+            self.address(wanted.ip, &[Some(holder.clone()), mac.map(Holder::Mac)].into_iter().flatten().collect::<Vec<_>>())?;
+        let mac = mac.unwrap_or_else(|| UnicastMac::for_ipv4(ip.octets()));
         let gateway = self.network.gateway();
         if mac == gateway.mac {
             bail!(NameProblem::MacOfGateway { mac });
@@ -133,6 +139,7 @@ impl Registry {
         let container =
             Container { name: name.clone(), ns, reach, kind, ip, mac, ifname, mtu, config, port: None, ready: false, watch, since };
         self.containers.insert(name.clone(), container);
+        self.ipam.hold(ip, holder, None);
         Ok(Lease {
             name,
             ip,
@@ -151,22 +158,38 @@ impl Registry {
         (1..).map(|number: u32| format!("c{number}")).find(|name| !self.containers.contains_key(name)).unwrap_or_default()
     }
 
-    fn address(&self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
-        let Some(ip) = wanted else {
-            let taken: std::collections::HashSet<Ipv4Addr> = self.containers.values().map(|container| container.ip).collect();
-            let free = self.network.first_free(|address| taken.contains(&address));
-            return free.with_context(|| NameProblem::NoIpLeft { network: self.network.to_string() });
+    /// The address asked for, or the one that one of `holders`, who are one and the same, is to have.
+    fn address(&mut self, wanted: Option<Ipv4Addr>, holders: &[Holder]) -> Result<Ipv4Addr> {
+        let chosen = match wanted {
+            Some(ip) => self.network.check(ip).and_then(|()| Ok(self.ipam.check(ip, holders).map(|()| ip)))?,
+            None => self.ipam.choose(holders),
         };
-        self.network.check(ip)?;
-        if let Some(other) = self.containers.values().find(|other| other.ip == ip) {
-            bail!(NameProblem::IpTaken { ip, at: at(other) });
+        let ip = wanted.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let problem = match chosen {
+            Ok(ip) => return Ok(ip),
+            Err(IpamError::Taken(holder)) => NameProblem::IpTaken { ip, at: self.at(&holder) },
+            Err(IpamError::Reserved(holder)) => NameProblem::IpReserved { ip, holder: holder.to_string() },
+            Err(IpamError::Exhausted(usage)) => NameProblem::NoIpLeft { network: self.network.to_string(), usage },
+            Err(IpamError::NoHost | IpamError::Full) => {
+                let network = self.network.to_string();
+                NameProblem::IpOutside { ip, range: network.clone(), network }
+            }
+        };
+        bail!(problem)
+    }
+
+    /// Who has an address, in words.
+    pub fn at(&self, holder: &Holder) -> String {
+        match holder {
+            Holder::Name(name) => self.get(name).map_or_else(|| format!("\"{name}\""), at),
+            Holder::Mac(mac) => mac.to_string(),
         }
-        Ok(ip)
     }
 
     /// Takes a container that another daemon had.
     pub fn adopt(&mut self, container: Container) {
         self.by_port.extend(container.port.map(|port| (port, container.name.clone())));
+        self.ipam.hold(container.ip, Holder::Name(container.name.clone()), None);
         self.containers.insert(container.name.clone(), container);
     }
 
@@ -187,6 +210,7 @@ impl Registry {
     /// Forgets a container.
     pub fn remove(&mut self, name: &str) -> Option<Container> {
         let container = self.containers.remove(name)?;
+        self.ipam.release(container.ip, clock::now());
         if let Some(port) = container.port {
             self.by_port.remove(&port);
         }
@@ -284,9 +308,20 @@ mod tests {
             assert_eq!(lease.mac, format!("02:58:0a:0a:01:0{}", number + 1));
         }
         let full = registry.reserve(&wanted("f", 9)).unwrap_err().to_string();
-        assert!(full.contains("no address left"), "{full}");
-        registry.remove("b").unwrap();
-        assert_eq!(registry.reserve(&wanted("f", 9)).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2));
+        assert!(full.contains("no address left (5 of 5 in use"), "{full}");
+        for name in ["b", "d"] {
+            registry.remove(name).unwrap();
+        }
+        assert_eq!(registry.reserve(&wanted("d", 9)).unwrap().ip, Ipv4Addr::new(10, 10, 1, 4), "its last");
+        assert_eq!(registry.reserve(&wanted("f", 10)).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2), "soon, but better than none");
+        registry.remove("f").unwrap();
+        let by_mac = Holder::Mac(UnicastMac::for_ipv4([1, 2, 3, 4]));
+        registry.ipam.reserve(Ipv4Addr::new(10, 10, 1, 2), by_mac).unwrap();
+        let error =
+            registry.reserve(&Reserve { ip: Some(Ipv4Addr::new(10, 10, 1, 2)), ..wanted("f", 10) }).unwrap_err().to_string();
+        assert!(error.contains("--ip 10.10.1.2 is reserved for 02:58:01:02:03:04"), "{error}");
+        let of_mac = Reserve { mac: Some("02:58:01:02:03:04".into()), ..wanted("f", 10) };
+        assert_eq!(registry.reserve(&of_mac).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2));
     }
 
     #[test]

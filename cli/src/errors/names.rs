@@ -4,6 +4,7 @@ use crate::daemon::{NAME_OCTETS, network};
 use std::net::Ipv4Addr;
 use thiserror::Error;
 use vswitch_io::link::{IfNameError, MTU_MAX, MTU_MIN};
+use vswitch_nat::ipam::Usage;
 use vswitch_switch::UnicastMac;
 use vswitch_switch::mac::MacParseError;
 
@@ -45,8 +46,13 @@ pub enum NameProblem {
     IpOfGateway { ip: Ipv4Addr, range: String },
     #[error("--ip {ip} is outside network {network}: choose {range}, or \"vswitch up --subnet\"")]
     IpOutside { ip: Ipv4Addr, network: String, range: String },
-    #[error("network {network} has no address left: detach something, or choose a larger --subnet")]
-    NoIpLeft { network: String },
+    #[error("--ip {ip} is reserved for {holder}: choose another, or \"vswitch unreserve {ip}\"")]
+    IpReserved { ip: Ipv4Addr, holder: String },
+    #[error(
+        "network {network} has no address left ({} of {} in use, {} reserved, {} declined): detach something, or choose a larger --subnet",
+        usage.held, usage.hosts, usage.reserved, usage.declined
+    )]
+    NoIpLeft { network: String, usage: Usage },
 
     // The network.
     #[error("cannot read this host's routes: give --subnet")]
@@ -107,8 +113,10 @@ mod tests {
         IpOfGateway { ip: IP, range: RANGE.into() } => "--ip 10.88.0.2 is the gateway's: choose 10.88.0.2-10.88.15.254",
         IpOutside { ip: IP, network: "default (10.88.0.0/20)".into(), range: RANGE.into() }
             => "--ip 10.88.0.2 is outside network default (10.88.0.0/20): choose 10.88.0.2-10.88.15.254, or \"vswitch up --subnet\"",
-        NoIpLeft { network: "default (10.88.0.0/20)".into() }
-            => "network default (10.88.0.0/20) has no address left: detach something, or choose a larger --subnet",
+        IpReserved { ip: IP, holder: "db".into() }
+            => "--ip 10.88.0.2 is reserved for db: choose another, or \"vswitch unreserve 10.88.0.2\"",
+        NoIpLeft { network: "default (10.88.0.0/20)".into(), usage: Usage { hosts: 4_093, held: 4_090, reserved: 2, declined: 1 } }
+            => "network default (10.88.0.0/20) has no address left (4090 of 4093 in use, 2 reserved, 1 declined): detach something, or choose a larger --subnet",
         NoRoutes {} => "cannot read this host's routes: give --subnet",
         GatewayOutside { gateway: IP, subnet: "10.0.0.0/24".into(), range: "10.0.0.1-10.0.0.254".into() }
             => "--gateway 10.88.0.2 is outside 10.0.0.0/24: choose 10.0.0.1-10.0.0.254",

@@ -2,6 +2,7 @@ use super::*;
 use crate::api::outside;
 use crate::api::types::Kind;
 use crate::config::parse;
+use vswitch_nat::ipam::{Holder, Ipam};
 use vswitch_switch::UnicastMac;
 
 /// Namespaces of these tests: "n7" is inode 7, "/n7" is too.
@@ -101,8 +102,11 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
 }
 
 fn attached(wanted: &Wanted, running: &Running) -> Container {
-    let taken = |ip| running.containers.iter().any(|other| other.ip == ip);
-    let ip = wanted.ip.unwrap_or_else(|| running.network.first_free(taken).unwrap());
+    let mut ipam = Ipam::new(running.network.gateway().address, running.network.prefix());
+    for other in &running.containers {
+        ipam.hold(other.ip, Holder::Name(other.name.clone()), None);
+    }
+    let ip = wanted.ip.unwrap_or_else(|| ipam.choose(&[]).unwrap());
     let mac = wanted.mac.unwrap_or_else(|| UnicastMac::for_ipv4(ip.octets()));
     let namespace = wanted.namespace.to_string();
     Container {
