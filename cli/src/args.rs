@@ -30,6 +30,7 @@ The world
   uplink               how containers reach it
   publish, unpublish   ports that lead into containers; published lists them
   flows, nat, neigh    the NAT's sessions, rules, neighbours; flush ends flows
+  leases, reserve      who has which address; who is to have it (unreserve)
 Looking (all with --json)
   show, inspect        the switch and what is attached; one container
   ports, fdb, stats    counters; addresses; the fate of every frame
@@ -132,6 +133,25 @@ pub enum Verb {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// The network's addresses: who has them, had them last, or is to have them
+    Leases {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep an address for a container, or for whoever has a hardware address
+    Reserve {
+        /// Of the network
+        address: Ipv4Addr,
+        /// A container's name, attached or not, or a hardware address
+        #[arg(value_name = "NAME|MAC")]
+        holder: String,
+    },
+    /// Keep an address for nobody any longer; who has it keeps it
+    Unreserve {
+        /// A reserved address
+        address: Ipv4Addr,
     },
     /// Write a container's frames to a pcap file until interrupted
     Mirror {
@@ -246,6 +266,9 @@ impl Verb {
             Self::Flush { .. } => "flush",
             Self::Nat { .. } => "nat",
             Self::Neigh { .. } => "neigh",
+            Self::Leases { .. } => "leases",
+            Self::Reserve { .. } => "reserve",
+            Self::Unreserve { .. } => "unreserve",
             Self::Apply(_) => "apply",
             Self::Restore => "restore",
             Self::Show { .. } => "show",

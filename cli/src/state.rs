@@ -4,6 +4,7 @@
 //! renamed, so that there is always a whole one. `restore` reads it. A daemon that starts writes its own; `down` removes it; a daemon
 //! that is killed, or ended by a signal, leaves it. One that cannot be read is named and set aside. It is not synced to a disk: a machine
 //! that lost its power has lost the namespaces too.
+use crate::api::leases::Addresses;
 use crate::api::types::{Kind, UplinkOrder};
 use crate::config::Wanted;
 use crate::errors::DaemonProblem;
@@ -68,6 +69,9 @@ pub struct State {
     pub sockets: bool,
     #[serde(default)]
     pub published: Vec<Publish>,
+    /// Addresses that no container has.
+    #[serde(default)]
+    pub addresses: Addresses,
 }
 
 /// A published range.
@@ -91,13 +95,17 @@ enum Misread {
 }
 
 impl State {
-    pub fn new(
-        network: Network,
-        containers: Vec<Container>,
-        (uplink, sockets): (Option<UplinkOrder>, bool),
-        published: Vec<Publish>,
-    ) -> Self {
-        Self { version: VERSION, network, containers, uplink, sockets, published }
+    /// Of a network with nothing in it.
+    pub fn new(network: Network) -> Self {
+        Self {
+            version: VERSION,
+            network,
+            containers: Vec::new(),
+            uplink: None,
+            sockets: false,
+            published: Vec::new(),
+            addresses: Addresses::default(),
+        }
     }
 
     fn parse(octets: &[u8]) -> Result<Self> {
@@ -179,6 +187,7 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::leases::Kept;
     use std::os::unix::fs::PermissionsExt;
 
     fn state() -> State {
@@ -209,7 +218,9 @@ mod tests {
             gateways: vec!["198.51.100.1".parse().unwrap()],
         };
         let published = Publish { spec: "8080:80/tcp".into(), names: vec!["web".into()], from: vec!["198.51.100.0/24".into()] };
-        State::new(network, vec![web], (Some(uplink), false), vec![published])
+        let kept = Kept { address: Ipv4Addr::new(10, 88, 0, 9), holder: "old".into(), declined: false, age: 5 };
+        let addresses = Addresses { kept: vec![kept], ..Addresses::default() };
+        State { containers: vec![web], uplink: Some(uplink), published: vec![published], addresses, ..State::new(network) }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+use vswitch_nat::gateway::dhcp::LeaseNews;
 use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
 use vswitch_nat::wan::reach::RouterNews;
@@ -94,6 +95,8 @@ pub enum WorkerEvent {
     Dhcp(DhcpNews),
     /// See [`RouterNews`].
     Router(RouterNews),
+    /// See [`LeaseNews`].
+    Lease(LeaseNews),
 }
 
 /// Names something that ends later than the call that asked for it.
@@ -362,6 +365,9 @@ impl Worker {
         }
         if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::router_news) {
             self.teller.tell(WorkerEvent::Router(news));
+        }
+        while let Some(news) = self.datapath.gateway.as_mut().and_then(|gateway| gateway.dhcp.news()) {
+            self.teller.tell(WorkerEvent::Lease(news));
         }
         if now.since(self.nat_ticked) >= NAT_TICK
             && let Some(gateway) = &mut self.datapath.gateway

@@ -1,6 +1,7 @@
 //! The control protocol: its types, the command line's end and the daemon's.
 pub mod client;
 pub mod events;
+pub mod leases;
 pub mod outside;
 mod peer;
 pub mod server;

@@ -50,6 +50,10 @@ impl Power {
                 | Verb::FlushFlows { .. }
                 | Verb::Nat
                 | Verb::Neighbors
+                | Verb::Leases { .. }
+                | Verb::ReserveAddress { .. }
+                | Verb::UnreserveAddress { .. }
+                | Verb::RestoreAddresses(_)
                 | Verb::Set { .. }
                 | Verb::Fdb { .. }
                 | Verb::FdbAdd { .. }

@@ -109,6 +109,20 @@ pub enum Verb {
     },
     Nat,
     Neighbors,
+    /// Addresses after this one.
+    Leases {
+        after: Option<Ipv4Addr>,
+    },
+    ReserveAddress {
+        address: Ipv4Addr,
+        /// A container's name or a hardware address.
+        holder: String,
+    },
+    UnreserveAddress {
+        address: Ipv4Addr,
+    },
+    /// What a daemon before this one knew.
+    RestoreAddresses(super::leases::Addresses),
     Info,
     /// Containers whose name comes after this one.
     Containers {

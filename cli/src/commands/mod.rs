@@ -14,6 +14,7 @@ pub mod fdb;
 pub mod flows;
 pub mod generate;
 pub mod inspect;
+pub mod leases;
 pub mod limits;
 pub mod logs;
 pub mod mirror;

@@ -54,6 +54,7 @@ pub fn outside_again(state: &State) -> Result<()> {
         (None, false) if uplink == Some(Uplink::Socket) => told("uplink none", client.ask(Verb::UplinkNone, &[])),
         (None, _) => {}
     }
+    told("addresses", client.ask(Verb::RestoreAddresses(state.addresses.clone()), &[]));
     let published: Vec<Published> = client.ask(Verb::Published, &[])?;
     for Publish { spec, names, from } in &state.published {
         if !published.iter().any(|there| there.spec == *spec) {

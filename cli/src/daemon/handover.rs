@@ -20,6 +20,7 @@ mod sockets;
 use super::registry::{self, Container};
 use super::watches::Watches;
 use super::{Daemon, network::Network};
+use crate::api::leases::Addresses;
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
 use crate::errors::HandoverProblem;
 use crate::rundir::{self, Other};
@@ -44,7 +45,7 @@ use vswitch_switch::fdb::FdbRow;
 use vswitch_switch::{DropCounts, DropReason, Mac, PortId, Vid};
 
 /// Raised with every change that another version would misread.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// FDB rows of a message.
 const ROWS: usize = 512;
 
@@ -58,6 +59,8 @@ enum Message {
     Fdb {
         rows: Vec<FdbEntry>,
     },
+    /// Addresses that no container has, and what containers were told of theirs.
+    Addresses(Box<Addresses>),
     /// With the uplink's fd, if there is one.
     Outside(Box<OutsideState>),
     Flows {
@@ -185,7 +188,7 @@ impl Daemon {
     pub(super) fn hand_over(&mut self, fd: OwnedFd) -> Result<()> {
         let mut channel = Channel::new(fd)?;
         // For who attaches again what is not passed on, should this process be killed meanwhile.
-        self.saver.finish(&self.registry, &self.outside);
+        self.save();
         let result = self.offer(&mut channel);
         if let Err(error) = &result {
             channel.abort(error);
@@ -236,6 +239,7 @@ impl Daemon {
             }
             cursor = next;
         }
+        channel.send(&Message::Addresses(Box::new(self.addresses())), &[])?;
         let (has_uplink, begun) = self.offer_outside(channel)?;
         channel.send(&Message::End, &[])?;
         checkpoint("old-sent");
@@ -362,6 +366,8 @@ impl Daemon {
                 checkpoint("new-adopting");
             } else if let Message::Fdb { rows } = message {
                 self.worker.adopt_fdb(rows.iter().filter_map(fdb_row).collect())?;
+            } else if let Message::Addresses(addresses) = message {
+                self.adopt_addresses(&addresses);
             } else if let Message::Outside(state) = message {
                 self.adopt_outside(*state, channel)?;
             } else if let Message::Bound { bound } = message {
@@ -436,6 +442,7 @@ impl Daemon {
                     Message::Hello(_)
                     | Message::Container(_)
                     | Message::Fdb { .. }
+                    | Message::Addresses(_)
                     | Message::Outside(_)
                     | Message::Bound { .. }
                     | Message::End

@@ -7,6 +7,7 @@ mod events;
 mod handover;
 mod inspect;
 mod judge;
+mod leases;
 mod log;
 pub mod network;
 mod notify;
@@ -327,19 +328,26 @@ impl Daemon {
                 more |= turn == REQUESTS_PER_TURN;
             }
             self.sweep(Instant::now());
+            self.expire_leases();
             more |= self.try_to_leave();
             self.tell_lost(Instant::now());
-            if self.left.is_none() {
-                self.saver.save(&self.registry, &self.outside, Instant::now());
+            if self.left.is_none() && self.saver.is_due(Instant::now()) {
+                self.save();
             }
         }
         if let Some(leaving) = self.leaving.take() {
             self.answer(leaving.id, Err(DaemonProblem::ToldToEnd.into()));
         }
-        if self.left.is_none() {
-            self.saver.finish(&self.registry, &self.outside);
+        if self.left.is_none() && self.saver.has_changed() {
+            self.save();
         }
         Ok(())
+    }
+
+    /// Writes the state file.
+    fn save(&mut self) {
+        let addresses = self.addresses();
+        self.saver.save(&self.registry, &self.outside, addresses, Instant::now());
     }
 
     /// Hands over to the daemon that waits for it, once nothing is half done. Says whether connections wait that were not taken meanwhile.
@@ -368,7 +376,8 @@ impl Daemon {
         });
         let leaving = self.leaving.as_ref().map(|leaving| leaving.until.min(Instant::now() + LOOK));
         let deadline = detaching.chain(self.server.deadline()).chain(leaving);
-        let deadline = deadline.chain(self.lost_deadline()).chain(self.saver.deadline()).min()?;
+        let leases = self.leases_due().map(|due| Instant::now() + due);
+        let deadline = deadline.chain(self.lost_deadline()).chain(self.saver.deadline()).chain(leases).min()?;
         // Rounded up: epoll counts milliseconds.
         Some(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -410,6 +419,7 @@ impl Daemon {
         self.watches.remove(self.poll.registry(), name);
         self.sessions.retain(|_, session| !matches!(session, Session::Attaching { name: attaching, .. } if attaching == name));
         let port = container.port?;
+        self.release_leases(port);
         tracing::info!("{name} (port {port}, {}) detached: {why}", container.ip);
         if container.ready {
             self.tell_of(EventKind::Detached, name, port, Some(why));
@@ -441,6 +451,7 @@ impl Daemon {
                 ),
                 WorkerEvent::Dhcp(news) => self.dhcp_news(news),
                 WorkerEvent::Router(news) => self.router_news(news),
+                WorkerEvent::Lease(news) => self.lease_news(news),
             }
         }
     }

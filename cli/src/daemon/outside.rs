@@ -153,12 +153,13 @@ impl Daemon {
             mtu: container.mtu,
             limits: Limits { sessions: container.config.max_flows, ..Limits::default() },
         };
-        let reach = container.config.reach.clone();
+        let (reach, name) = (container.config.reach.clone(), container.name.clone());
         self.worker.gateway(move |gateway, _| {
             let port = port.get();
             let was_there = gateway.stations.station(port).is_some();
             let before = gateway.stations.reach(port).cloned().unwrap_or_default();
             gateway.stations.set(port, station);
+            gateway.stations.set_name(port, &name);
             // What it had begun and might no longer begin is not left to it.
             if was_there && !reach.covers(&before) {
                 gateway.flush(port);

@@ -1,6 +1,7 @@
 //! Writes the state file when something changed: see [`crate::state`]. A file that cannot be written is logged once and tried again.
 use super::outside::{Outside, Publication};
 use super::registry::{Container, Registry};
+use crate::api::leases::Addresses;
 use crate::rundir::RunDir;
 use crate::settings;
 use crate::state::{self, INTERVAL, State};
@@ -43,33 +44,33 @@ impl Saver {
         self.tried.filter(|_| self.changed).map(|tried| tried + INTERVAL)
     }
 
-    /// Writes what changed, where that is due.
-    pub fn save(&mut self, registry: &Registry, outside: &Outside, now: Instant) {
-        if self.changed && !self.discarded && self.deadline().is_none_or(|deadline| deadline <= now) {
-            self.tried = Some(now);
-            let containers = registry.ready().map(container).collect();
-            let state = State::new(
-                self.network.clone(),
-                containers,
-                (outside.uplink.clone(), outside.sockets),
-                outside.published.values().map(publish).collect(),
-            );
-            match state.write(&self.dir) {
-                Ok(()) => (self.changed, self.failing) = (false, false),
-                Err(error) => {
-                    if !self.failing {
-                        tracing::warn!("cannot write {} ({error:#}): free space in its directory", self.dir.state().display());
-                    }
-                    self.failing = true;
-                }
-            }
-        }
+    /// Whether something is to be written.
+    pub const fn has_changed(&self) -> bool {
+        self.changed && !self.discarded
     }
 
-    /// Writes what changed, due or not: the daemon ends.
-    pub fn finish(&mut self, registry: &Registry, outside: &Outside) {
-        self.tried = None;
-        self.save(registry, outside, Instant::now());
+    /// Whether it is to be written now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.has_changed() && self.deadline().is_none_or(|deadline| deadline <= now)
+    }
+
+    /// Writes what there is.
+    pub fn save(&mut self, registry: &Registry, outside: &Outside, addresses: Addresses, now: Instant) {
+        self.tried = Some(now);
+        let mut state = State::new(self.network.clone());
+        state.containers = registry.ready().map(container).collect();
+        (state.uplink, state.sockets) = (outside.uplink.clone(), outside.sockets);
+        state.published = outside.published.values().map(publish).collect();
+        state.addresses = addresses;
+        match state.write(&self.dir) {
+            Ok(()) => (self.changed, self.failing) = (false, false),
+            Err(error) => {
+                if !self.failing {
+                    tracing::warn!("cannot write {} ({error:#}): free space in its directory", self.dir.state().display());
+                }
+                self.failing = true;
+            }
+        }
     }
 
     /// Nothing is to be restored: the daemon was told to end.
@@ -116,27 +117,32 @@ mod tests {
             group_forward: "off".into(),
         };
         let outside = Outside::default();
+        let save = |saver: &mut Saver, now| {
+            if saver.is_due(now) {
+                saver.save(&registry, &outside, Addresses::default(), now);
+            }
+        };
         let mut saver = Saver::new(dir.clone(), network);
         let start = Instant::now();
-        saver.save(&registry, &outside, start);
+        save(&mut saver, start);
         assert!(dir.state().exists() && saver.deadline().is_none());
         std::fs::remove_file(dir.state()).unwrap();
-        saver.save(&registry, &outside, start + INTERVAL * 2);
+        save(&mut saver, start + INTERVAL * 2);
         assert!(!dir.state().exists(), "nothing changed");
         saver.set_switch(Some(Duration::from_secs(60)), Some(0b101));
         assert_eq!(saver.deadline(), Some(start + INTERVAL));
-        saver.save(&registry, &outside, start + INTERVAL / 2);
+        save(&mut saver, start + INTERVAL / 2);
         assert!(!dir.state().exists(), "too early");
-        saver.save(&registry, &outside, start + INTERVAL);
+        save(&mut saver, start + INTERVAL);
         let read = State::read(&dir).unwrap().unwrap();
         assert_eq!((read.network.ageing, read.network.group_forward.as_str()), (60, "0,2"));
         saver.discard();
         saver.mark();
-        saver.finish(&registry, &outside);
+        save(&mut saver, start + INTERVAL * 2);
         assert!(!dir.state().exists());
         // A directory that is gone is tried again, later.
         let mut saver = Saver::new(RunDir::at(dir.path().join("gone")), read.network);
-        saver.save(&registry, &outside, start);
+        save(&mut saver, start);
         assert_eq!(saver.deadline(), Some(start + INTERVAL));
     }
 }

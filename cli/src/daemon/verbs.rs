@@ -70,6 +70,13 @@ impl Daemon {
             Verb::FlushFlows { name } => self.flush_flows(&name),
             Verb::Nat => self.nat(),
             Verb::Neighbors => self.neighbors(),
+            Verb::Leases { after } => self.leases(after),
+            Verb::ReserveAddress { address, holder } => self.reserve_address(address, &holder),
+            Verb::UnreserveAddress { address } => self.unreserve_address(address),
+            Verb::RestoreAddresses(addresses) => {
+                self.adopt_addresses(&addresses);
+                done()
+            }
             Verb::Info => self.info(),
             Verb::Containers { after } => self.containers(after.as_deref()),
             Verb::Stats => self.stats(),

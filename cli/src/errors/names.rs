@@ -4,7 +4,7 @@ use crate::daemon::{NAME_OCTETS, network};
 use std::net::Ipv4Addr;
 use thiserror::Error;
 use vswitch_io::link::{IfNameError, MTU_MAX, MTU_MIN};
-use vswitch_nat::ipam::Usage;
+use vswitch_nat::ipam::{RESERVATIONS, Usage};
 use vswitch_switch::UnicastMac;
 use vswitch_switch::mac::MacParseError;
 
@@ -48,6 +48,14 @@ pub enum NameProblem {
     IpOutside { ip: Ipv4Addr, network: String, range: String },
     #[error("--ip {ip} is reserved for {holder}: choose another, or \"vswitch unreserve {ip}\"")]
     IpReserved { ip: Ipv4Addr, holder: String },
+    #[error("{ip} is taken by {at}: choose another, or detach that one first")]
+    ReserveTaken { ip: Ipv4Addr, at: String },
+    #[error("{ip} is reserved for {holder}: \"vswitch unreserve {ip}\" first")]
+    ReserveReserved { ip: Ipv4Addr, holder: String },
+    #[error("there are {RESERVATIONS} reservations already: \"vswitch unreserve\" some")]
+    ReserveFull,
+    #[error("{ip} is not reserved: \"vswitch leases\" lists what is")]
+    NotReserved { ip: Ipv4Addr },
     #[error(
         "network {network} has no address left ({} of {} in use, {} reserved, {} declined): detach something, or choose a larger --subnet",
         usage.held, usage.hosts, usage.reserved, usage.declined
@@ -115,6 +123,11 @@ mod tests {
             => "--ip 10.88.0.2 is outside network default (10.88.0.0/20): choose 10.88.0.2-10.88.15.254, or \"vswitch up --subnet\"",
         IpReserved { ip: IP, holder: "db".into() }
             => "--ip 10.88.0.2 is reserved for db: choose another, or \"vswitch unreserve 10.88.0.2\"",
+        ReserveTaken { ip: IP, at: AT.into() }
+            => "10.88.0.2 is taken by \"web\" (port 1, 10.88.0.2): choose another, or detach that one first",
+        ReserveReserved { ip: IP, holder: "db".into() } => "10.88.0.2 is reserved for db: \"vswitch unreserve 10.88.0.2\" first",
+        ReserveFull {} => "there are 4096 reservations already: \"vswitch unreserve\" some",
+        NotReserved { ip: IP } => "10.88.0.2 is not reserved: \"vswitch leases\" lists what is",
         NoIpLeft { network: "default (10.88.0.0/20)".into(), usage: Usage { hosts: 4_093, held: 4_090, reserved: 2, declined: 1 } }
             => "network default (10.88.0.0/20) has no address left (4090 of 4093 in use, 2 reserved, 1 declined): detach something, or choose a larger --subnet",
         NoRoutes {} => "cannot read this host's routes: give --subnet",
