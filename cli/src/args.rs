@@ -447,6 +447,9 @@ pub struct Plug {
     /// Let it send from any hardware address (for containers that bridge)
     #[arg(long)]
     pub no_guard: bool,
+    /// Leave its interface without addresses and routes: to DHCP and router advertisements
+    #[arg(long)]
+    pub no_config: bool,
     /// Publish ports, as "publish" takes them
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<String>,
@@ -476,6 +479,7 @@ impl Default for Plug {
             native,
             isolated: false,
             no_guard: false,
+            no_config: false,
             publish: Vec::new(),
             reach: Reach::default(),
             set: Vec::new(),

@@ -11,7 +11,9 @@ use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 
 /// What a port can be set to.
 pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
-storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows";
+storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, config";
+/// What leaves a container's interface to DHCP and router advertisements, when it is attached.
+pub const NO_CONFIG: &str = "config=off";
 /// What the switch can be set to.
 pub const SWITCH_KEYS: &str = "ageing, group-forward";
 /// Seconds of ageing at the most (802.1Q table 8-6).
@@ -32,11 +34,13 @@ pub struct Settings {
     pub reach: Reach,
     /// Sessions that it may have.
     pub max_flows: u32,
+    /// Whether attach gives its interface addresses and routes. Of one that is attached it says what is done the next time.
+    pub config: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: PortConfig::default(), reach: Reach::default(), max_flows: SESSIONS }
+        Self { port: PortConfig::default(), reach: Reach::default(), max_flows: SESSIONS, config: true }
     }
 }
 
@@ -87,6 +91,7 @@ pub fn apply(config: &Settings, mac: UnicastMac, settings: &[String]) -> Result<
         let applied = match key {
             "reach" => reach::parse(value).map(|reach| config.reach = reach),
             "max-flows" => max_flows(value).map(|flows| config.max_flows = flows),
+            "config" => on_off(value).map(|on| config.config = on),
             _ => apply_one(&mut config.port, mac, key, value),
         };
         applied.with_context(|| format!("cannot set {setting}"))?;
@@ -174,6 +179,7 @@ pub fn describe(all: &Settings) -> Vec<String> {
         format!("fdb-limit={}", config.fdb_limit),
         format!("reach={}", reach::describe(&all.reach)),
         format!("max-flows={}", all.max_flows),
+        format!("config={}", word(all.config)),
     ]);
     settings
 }
@@ -244,7 +250,7 @@ mod tests {
             "trunk=10,20-29 native=5 tpid=802.1ad hairpin=on learn=off group=7",
             "trunk=10,20 native=off flood-unknown=off flood-broadcast=off flood-multicast=off",
             "storm-broadcast=off storm-multicast=0 storm-unknown=100 fdb-limit=1",
-            "reach=allow:10.0.0.53:53/udp,deny:10.0.0.0/8,allow:host-loopback max-flows=7",
+            "reach=allow:10.0.0.53:53/udp,deny:10.0.0.0/8,allow:host-loopback max-flows=7 config=off",
         ] {
             let config = set(&Settings::default(), settings).unwrap();
             let again = apply(&Settings::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();

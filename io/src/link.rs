@@ -284,6 +284,15 @@ pub fn configure(netlink: &mut Netlink, index: u32, to: &Addressing) -> Result<(
     apply(netlink, &[lo, address, up, Change::DefaultRoute { index, gateway: to.gateway.into() }, neighbour], to)
 }
 
+/// Brings an interface up, and lo, and leaves the rest to who is there.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn raise(netlink: &mut Netlink, index: u32) -> Result<(), LinkError> {
+    let up = |index| Change::Set { index, settings: LinkSettings { up: Some(true), ..LinkSettings::default() } };
+    netlink.apply(&[up(LOOPBACK_INDEX), up(index)]).map_err(|e| system("bring the interface up")(e.source))
+}
+
 /// The same for an interface of the host: no default route, and lo is let be.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use crate::args::{Attach, Plug, Up};
 use crate::config::default_ifname;
 use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
 use crate::print;
+use crate::settings::NO_CONFIG;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -41,13 +42,19 @@ pub struct Attached {
     ifname: String,
     mtu: u16,
     port: u16,
+    /// Else its address is to be had by DHCP.
+    is_configured: bool,
     uplink: String,
 }
 
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lease: Lease { name, ip, prefix, mac, gateway, .. }, ifname, mtu, port, uplink } = self;
-        write!(f, "{name}: {ip}/{prefix} on {ifname}, mac {mac}, mtu {mtu}, gateway {gateway}, switch port {port}, uplink {uplink}")
+        let Self { lease: Lease { name, ip, prefix, mac, gateway, .. }, ifname, mtu, port, uplink, is_configured } = self;
+        let by = if *is_configured { "" } else { " by DHCP" };
+        write!(
+            f,
+            "{name}: {ip}/{prefix}{by} on {ifname}, mac {mac}, mtu {mtu}, gateway {gateway}, switch port {port}, uplink {uplink}"
+        )
     }
 }
 
@@ -107,9 +114,21 @@ pub fn plug(namespace: &Namespace, wanted: &Reserve, rung: u8) -> Result<Attache
     let plugged: Plugged = client.ask(plug, &fds)?;
     // The daemon's is the only one left: when it closes it, the interface goes.
     drop(port);
-    configure(&ifname, &lease, wanted.reach == Reach::Host)?;
+    let is_configured = !wanted.settings.iter().any(|setting| setting == NO_CONFIG);
+    if is_configured {
+        configure(&ifname, &lease, wanted.reach == Reach::Host)?;
+    } else {
+        raise(&ifname)?;
+    }
     client.ask::<()>(Verb::Ready, &[])?;
-    Ok(Attached { lease, ifname: wanted.ifname.clone(), mtu: wanted.mtu, port: plugged.port, uplink: plugged.uplink })
+    Ok(Attached {
+        lease,
+        ifname: wanted.ifname.clone(),
+        mtu: wanted.mtu,
+        port: plugged.port,
+        uplink: plugged.uplink,
+        is_configured,
+    })
 }
 
 /// One that the daemon gave.
@@ -171,6 +190,9 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     }
     if let Some(flows) = args.reach.max_flows {
         set("max-flows", flows.to_string());
+    }
+    if args.no_config {
+        settings.push(NO_CONFIG.into());
     }
     settings.extend_from_slice(&args.set);
     Ok(Reserve {
@@ -247,10 +269,22 @@ fn refuse_overlap(lease: &Lease) -> Result<()> {
     }
 }
 
-fn configure(ifname: &IfName, lease: &Lease, is_host: bool) -> Result<()> {
+/// The interface that was made just now.
+fn found(ifname: &IfName) -> Result<(Netlink, u32)> {
     let mut netlink = Netlink::open().context(AttachProblem::NoNetlink)?;
     let index = netlink.index(ifname).context(AttachProblem::NotLookedUp)?;
     let index = index.with_context(|| AttachProblem::InterfaceGone { ifname: ifname.clone() })?;
+    Ok((netlink, index))
+}
+
+/// Leaves the rest to who is in the namespace.
+fn raise(ifname: &IfName) -> Result<()> {
+    let (mut netlink, index) = found(ifname)?;
+    Ok(link::raise(&mut netlink, index)?)
+}
+
+fn configure(ifname: &IfName, lease: &Lease, is_host: bool) -> Result<()> {
+    let (mut netlink, index) = found(ifname)?;
     let gateway = parse_mac(&lease.gateway_mac)?;
     let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
     let to6 = Addressing6 { address: lease.ip6, prefix: lease.prefix6, gateway: lease.gateway6, gateway_mac: gateway.mac().0 };
