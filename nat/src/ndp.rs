@@ -12,8 +12,9 @@ const IPV6_HEADER: usize = 40;
 const ICMPV6: u8 = 58;
 /// RFC 4861 11.2: nobody beyond the link can send it.
 const HOP_LIMIT: u8 = 255;
-/// The longest message that we write: a solicitation or advertisement with one link-layer address option.
-const LONGEST: usize = ETHERNET_HEADER + IPV6_HEADER + 32;
+/// Octets of the longest message that we write: a router advertisement with all its options has 120.
+const LONGEST_MESSAGE: usize = 128;
+const LONGEST: usize = ETHERNET_HEADER + IPV6_HEADER + LONGEST_MESSAGE;
 /// All nodes (RFC 4291 2.7.1).
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -37,6 +38,11 @@ pub enum Message {
         solicited: bool,
         /// Whether it replaces another hardware address that is known.
         overrides: bool,
+    },
+    /// Is there a router?
+    RouterSolicitation {
+        /// The asker's hardware address, if it says.
+        mac: Option<UnicastMac>,
     },
     /// A router.
     Router {
@@ -88,12 +94,13 @@ pub fn read(frame: &FrameBuf) -> Result<(Ipv6Addr, Ipv6Addr, Message), DropReaso
         NdiscRepr::RouterAdvert { router_lifetime, lladdr, .. } => {
             Message::Router { lifetime: router_lifetime.secs(), mac: mac(lladdr) }
         }
-        NdiscRepr::RouterSolicit { .. } | NdiscRepr::Redirect { .. } => Message::Other,
+        NdiscRepr::RouterSolicit { lladdr } => Message::RouterSolicitation { mac: mac(lladdr) },
+        NdiscRepr::Redirect { .. } => Message::Other,
     };
     if is_valid(src, dst, message) { Ok((src, dst, message)) } else { Err(MALFORMED) }
 }
 
-/// RFC 4861 7.1.1, 7.1.2, 6.1.2, as far as it concerns more than one field.
+/// RFC 4861 7.1.1, 7.1.2, 6.1.1, 6.1.2, as far as it concerns more than one field.
 fn is_valid(src: Ipv6Addr, dst: Ipv6Addr, message: Message) -> bool {
     match message {
         // One who has no address yet asks the group, and does not say where he is.
@@ -102,6 +109,7 @@ fn is_valid(src: Ipv6Addr, dst: Ipv6Addr, message: Message) -> bool {
         }
         // Nobody's answer goes to a group.
         Message::Advertisement { target, solicited, .. } => !(target.is_multicast() || (solicited && dst.is_multicast())),
+        Message::RouterSolicitation { mac } => !src.is_unspecified() || mac.is_none(),
         Message::Router { .. } => src.is_unicast_link_local(),
         Message::Other => true,
     }
@@ -144,23 +152,38 @@ pub fn write_solicitation(frame: &mut FrameBuf, src: Ipv6Addr, dst: Ipv6Addr, ta
     write(frame, src, dst, NdiscRepr::NeighborSolicit { target_addr: target, lladdr: Some(raw(mac)) })
 }
 
-fn raw(mac: UnicastMac) -> RawHardwareAddress {
+pub(crate) fn raw(mac: UnicastMac) -> RawHardwareAddress {
     EthernetAddress(mac.mac().0).into()
 }
 
 fn write(frame: &mut FrameBuf, src: Ipv6Addr, dst: Ipv6Addr, nd: NdiscRepr<'_>) -> bool {
-    let message = Icmpv6Repr::Ndisc(nd);
-    let len = message.buffer_len();
+    write_with(frame, src, dst, nd, &[])
+}
+
+/// Writes a message with more options behind its own: those that smoltcp does not know. The Ethernet addresses are left for the caller.
+#[must_use]
+pub(crate) fn write_with(frame: &mut FrameBuf, src: Ipv6Addr, dst: Ipv6Addr, nd: NdiscRepr<'_>, more: &[u8]) -> bool {
+    let own = nd.buffer_len();
+    let len = own + more.len();
     let mut octets = [0; LONGEST];
     let Some((header, rest)) = octets.split_at_mut_checked(ETHERNET_HEADER + IPV6_HEADER) else { return false };
-    let Some(place) = rest.get_mut(..len) else { return false };
-    message.emit(&src, &dst, &mut Icmpv6Packet::new_unchecked(place), &ChecksumCapabilities::default());
-    let ip = [0x60, 0, 0, 0, 0, len as u8, ICMPV6, HOP_LIMIT];
+    let Some((first, behind)) = rest.get_mut(..len).and_then(|place| place.split_at_mut_checked(own)) else { return false };
+    nd.emit(&mut Icmpv6Packet::new_unchecked(first));
+    behind.copy_from_slice(more);
+    let Some(message) = rest.get_mut(..len) else { return false };
+    Icmpv6Packet::new_unchecked(message).fill_checksum(&src, &dst);
+    write_header(header, (src, dst), ICMPV6, HOP_LIMIT, len as u16);
+    octets.get(..ETHERNET_HEADER + IPV6_HEADER + len).is_some_and(|octets| frame.fill(octets))
+}
+
+/// Writes the EtherType and an IPv6 header over the first 54 octets of a frame, whose addresses are left for the caller.
+pub(crate) fn write_header(header: &mut [u8], (src, dst): (Ipv6Addr, Ipv6Addr), next: u8, hops: u8, len: u16) {
+    let [high, low] = len.to_be_bytes();
+    let ip = [0x60, 0, 0, 0, high, low, next, hops];
     let ip = [0x86, 0xdd].into_iter().chain(ip).chain(src.octets()).chain(dst.octets());
     for (place, octet) in header.iter_mut().skip(12).zip(ip) {
         *place = octet;
     }
-    octets.get(..ETHERNET_HEADER + IPV6_HEADER + len).is_some_and(|octets| frame.fill(octets))
 }
 
 #[cfg(test)]

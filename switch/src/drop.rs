@@ -110,6 +110,8 @@ drop_reasons! {
     SocketRefused = "socket-refused", "the host's socket refused it (no route, firewall, out of sockets)";
     /// DHCP: a message that came through a relay.
     DhcpRelayed = "dhcp-relayed", "DHCP through a relay: the server gives addresses of its own network only";
+    /// Gateway: a container asks for router advertisements or DHCPv6 more often than it may.
+    ServiceLimit = "service-limit", "container asks the gateway (router solicitation, DHCPv6) more often than it may";
     /// Gateway: something that it does not serve.
     GatewayUnserved = "gateway-unserved", "the gateway serves no such protocol or destination (no uplink)";
 }

@@ -119,6 +119,23 @@ impl Datapath {
         self.abandon_held();
     }
 
+    /// Has the gateway say its last, to all ports.
+    pub fn cease(&mut self, now: Time) {
+        let last = self.gateway.as_mut().and_then(|gateway| gateway.cease(&mut self.pool));
+        if let Some(routed) = last {
+            self.begin(now);
+            self.routed(PortId::GATEWAY, routed, now);
+            // Bounded: each breath sends its copies.
+            for _ in 0..SETTLE_BREATHS {
+                self.exhale();
+                if !self.is_flooding() {
+                    break;
+                }
+                self.begin(now);
+            }
+        }
+    }
+
     /// What another process is to go on with.
     #[must_use]
     pub fn carried(&self) -> Carried {

@@ -324,9 +324,13 @@ impl WorkerHandle {
         self.events.try_recv().ok()
     }
 
-    /// Ends the worker, closes all ports and waits for that.
+    /// Ends the worker, closes all ports and waits for that. Unless another process goes on with them, containers are told that their router
+    /// is gone.
     pub fn stop(self) {
         let _ = self.ask(|worker| {
+            if !worker.paused {
+                worker.datapath.cease(clock::now());
+            }
             let ports: Vec<PortId> = worker.datapath.port_ids().collect();
             for id in ports {
                 worker.close(id, Ticket(0));

@@ -1,31 +1,38 @@
 //! ICMPv6 to the gateway's own IPv6 addresses: neighbour discovery (RFC 4861) and echo (RFC 4443 4).
 //!
-//! The gateway answers solicitations for its two addresses, link-local and global, and defends them (RFC 4862 5.4.3). It sends no router
-//! advertisements: attach sets address and route.
+//! The gateway answers solicitations for its two addresses, link-local and global, and defends them (RFC 4862 5.4.3). It does not speak for
+//! others: an address of a container that is silent is claimed by nobody. Router solicitations are [`super::advert`]'s.
 //!
 //! exception: a fragmented echo request gets no answer, unlike in IPv4; nothing here joins fragments.
-use super::{GatewayV6, Verdict};
+use super::{Gateway, GatewayV6, Verdict};
 use crate::checksum;
 use crate::flow::Address;
 use crate::ndp::{self, ALL_NODES, Message};
 use crate::packet::{Packet, Transport};
 use core::net::Ipv6Addr;
-use vswitch_switch::{Csum, DropReason, FrameBuf, Head, UnicastMac};
+use vswitch_switch::{Csum, DropReason, FrameBuf, Head, Time};
 
 const ECHO_REPLY: u8 = 129;
 
-/// Answers neighbour discovery.
-pub(super) fn receive_nd(v6: &GatewayV6, mac: UnicastMac, frame: &mut FrameBuf) -> Verdict {
-    let (src, _, message) = match ndp::read(frame) {
-        Ok(read) => read,
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    let Message::Solicitation { target, .. } = message else { return Verdict::Consume };
-    if target != v6.address && target != v6.link_local {
-        return Verdict::Consume;
+impl Gateway {
+    /// Answers neighbour discovery that came in through the port `ingress`.
+    pub(super) fn receive_nd(&mut self, v6: &GatewayV6, frame: &mut FrameBuf, ingress: u16, now: Time) -> Verdict {
+        let (src, _, message) = match ndp::read(frame) {
+            Ok(read) => read,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        match message {
+            Message::Solicitation { target, .. } if target == v6.address || target == v6.link_local => {
+                // RFC 4861 7.2.4: who has no address yet, and tries one of ours, hears it with all others.
+                let dst = if src.is_unspecified() { ALL_NODES } else { src };
+                let written = ndp::write_advertisement(frame, target, dst, self.config.mac, true);
+                if written { Verdict::Reply } else { Verdict::MALFORMED }
+            }
+            Message::RouterSolicitation { .. } => self.solicited(frame, src, ingress, now),
+            // No container is a router of this link, and what they tell each other is theirs.
+            Message::Solicitation { .. } | Message::Advertisement { .. } | Message::Router { .. } | Message::Other => Verdict::Consume,
+        }
     }
-    let dst = if src.is_unspecified() { ALL_NODES } else { src };
-    if ndp::write_advertisement(frame, target, dst, mac, true) { Verdict::Reply } else { Verdict::MALFORMED }
 }
 
 /// Answers an echo request to one of our addresses.

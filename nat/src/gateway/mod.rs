@@ -9,10 +9,13 @@
 //! with a frame that is not for it. A frame meant for the gateway that it cannot serve is *dropped* and counted, for somebody
 //! waits for an answer.
 //!
-//! It answers ARP requests for its address ([`arp`]) and ICMP echo requests to it ([`icmp`]). With an uplink it routes ([`route`]), through
+//! It answers ARP requests for its address ([`arp`]) and ICMP echo requests to it ([`icmp`]); in IPv6 neighbour and router solicitations
+//! ([`advert`]), echo requests, and what DHCPv6 is asked ([`dhcp6`]). With an uplink it routes ([`route`]), through
 //! the NAT. Without one, every other destination is [`DropReason::GatewayUnserved`].
+pub mod advert;
 pub mod arp;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod icmp;
 mod icmp6;
 pub mod route;
@@ -53,6 +56,18 @@ pub struct GatewayV6 {
     pub prefix: u8,
     /// Its link-local address: the router that stations know.
     pub link_local: Ipv6Addr,
+}
+
+impl GatewayV6 {
+    /// The prefix, without what names a host.
+    #[must_use]
+    pub const fn network(&self) -> Ipv6Addr {
+        let host = match u128::MAX.checked_shr(self.prefix as u32) {
+            Some(host) => host,
+            None => 0,
+        };
+        Ipv6Addr::from_bits(self.address.to_bits() & !host)
+    }
 }
 
 impl GatewayConfig {
@@ -158,11 +173,26 @@ pub struct Gateway {
     exchange: Option<Box<Exchange>>,
     /// Gives stations their addresses.
     pub dhcp: dhcp::DhcpServer,
-    /// Errors that a port may still be told, by its number.
+    /// Errors, and answers to what nobody needs often, that a port may still be given, by its number.
     limiters: Vec<Limiter>,
+    /// Tells of the router, where it is to.
+    advert: Option<advert::Advert>,
 }
 
 impl Gateway {
+    /// What a port may still be told.
+    fn limiter(&mut self, ingress: u16, now: Time) -> Option<&mut Limiter> {
+        if self.limiters.len() <= usize::from(ingress) {
+            self.limiters.resize(usize::from(ingress) + 1, Limiter::new(now));
+        }
+        self.limiters.get_mut(usize::from(ingress))
+    }
+
+    /// Whether a port may be answered once more.
+    fn may_ask(&mut self, ingress: u16, now: Time) -> bool {
+        self.limiter(ingress, now).is_some_and(|limiter| limiter.take(now))
+    }
+
     /// A gateway without an uplink. `key` is 128 bits that nobody outside knows.
     #[must_use]
     pub fn new(config: GatewayConfig, key: [u64; 2]) -> Self {
@@ -174,6 +204,7 @@ impl Gateway {
             exchange: None,
             dhcp: dhcp::DhcpServer::default(),
             limiters: Vec::new(),
+            advert: None,
         }
     }
 
@@ -193,6 +224,7 @@ impl Gateway {
         } else {
             match head.ethertype {
                 EtherType::ARP => arp::receive(&self.config, &mut frame, head),
+                EtherType::IPV6 if self.config.v6.is_none() => without_ipv6(&frame, head),
                 EtherType::IPV4 if is_for_server(&frame, head, self.config.address) => {
                     return self.serve_dhcp(frame, head, ingress, now);
                 }
@@ -203,9 +235,10 @@ impl Gateway {
                     return self.outward::<Ipv6Addr>(frame, head, ingress, now);
                 }
                 EtherType::IPV4 => icmp::receive(&self.config, &mut frame, head),
-                EtherType::IPV6 => match &self.config.v6 {
-                    Some(v6) if ndp::is_nd(&frame) => icmp6::receive_nd(v6, self.config.mac, &mut frame),
-                    Some(v6) => icmp6::receive(v6, &mut frame, head),
+                EtherType::IPV6 => match self.config.v6 {
+                    Some(v6) if ndp::is_nd(&frame) => self.receive_nd(&v6, &mut frame, ingress, now),
+                    Some(v6) if dhcp6::is_for(&frame) => self.dhcp6(&v6, &mut frame, ingress, now),
+                    Some(v6) => icmp6::receive(&v6, &mut frame, head),
                     None => Verdict::unserved(head),
                 },
                 _ => Verdict::unserved(head),
@@ -220,6 +253,12 @@ impl Gateway {
             Verdict::Drop(reason) => Routed::Drop(frame, reason),
         }
     }
+}
+
+/// What a network without IPv6 does with it. Who asks for a router waits for an answer, so his question is no copy that concerns nobody.
+fn without_ipv6(frame: &FrameBuf, head: &Head) -> Verdict {
+    let asks = matches!(ndp::read(frame), Ok((.., ndp::Message::RouterSolicitation { .. })));
+    if asks { Verdict::Drop(DropReason::GatewayUnserved) } else { Verdict::unserved(head) }
 }
 
 /// Addresses the answer to where its question came from. What metadata the question had is settled in the octets.

@@ -62,7 +62,7 @@ pub(super) fn receive(wan: &mut Wan, frame: &mut FrameBuf, now: Time) -> Result<
             }
             Ok(None)
         }
-        Message::Other => Ok(None),
+        Message::RouterSolicitation { .. } | Message::Other => Ok(None),
     }
 }
 

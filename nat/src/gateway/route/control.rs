@@ -34,6 +34,10 @@ impl Gateway {
         if self.dhcp.has_answers() {
             return Some(Time::ZERO);
         }
+        [self.advert_deadline(), self.uplink_deadline()].into_iter().flatten().min()
+    }
+
+    fn uplink_deadline(&self) -> Option<Time> {
         if let Some(exchange) = &self.exchange {
             let deadlines = [exchange.flows.deadline(), exchange.reassembly.deadline(), exchange.queries.deadline()];
             return deadlines.into_iter().flatten().min();

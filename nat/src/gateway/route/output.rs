@@ -16,6 +16,9 @@ impl Gateway {
         if let Some(answer) = self.poll_dhcp_server(pool, now) {
             return Some(answer);
         }
+        if let Some(routed) = self.poll_advert(pool, now) {
+            return Some(routed);
+        }
         if self.exchange.is_some() {
             return self.poll_reassembly(now);
         }
