@@ -2,6 +2,7 @@
 //!
 //! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
 //! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod beginning;
 mod confine;
 mod events;
 mod handover;
@@ -27,10 +28,9 @@ use crate::rundir::{self, RunDir};
 use crate::settings;
 use crate::state;
 use anyhow::{Context, Result};
-use handover::{Channel, Taken};
+use beginning::Beginning;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use network::Network;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
@@ -41,16 +41,15 @@ use saver::Saver;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vswitch_io::capture::Captured;
 use vswitch_io::netns;
-use vswitch_io::privilege::{self, Identity};
-use vswitch_io::sys::{activation, process};
+use vswitch_io::privilege;
+use vswitch_io::sys::process;
 use vswitch_io::worker::{self, Ticket, WorkerConfig, WorkerEvent, WorkerHandle};
-use vswitch_switch::{FdbLimits, PortId, SwitchConfig};
+use vswitch_switch::{PortId, SwitchConfig};
 use watches::Watches;
 
 const LISTENER: Token = Token(0);
@@ -124,66 +123,6 @@ struct Daemon {
     left: Option<u32>,
     lost: events::Lost,
     running: bool,
-}
-
-/// What a daemon begins with: of its own, or another one's.
-struct Beginning {
-    network: Network,
-    fdb: FdbLimits,
-    group_forward: u16,
-    listener: UnixListener,
-    lock: File,
-    started: Instant,
-    restarts: u32,
-    /// The service manager listens, and goes on to when we end.
-    activated: bool,
-    /// To the daemon that is to be taken over.
-    channel: Option<Channel>,
-}
-
-impl Beginning {
-    fn fresh(options: &Up, dir: &RunDir, service: Option<Identity>) -> Result<Self> {
-        let network = Network::choose(options.subnet.as_deref(), options.gateway)?;
-        let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
-        dir.prepare(service)?;
-        let lock = dir.lock()?;
-        let variable = |name: &str| std::env::var(name).ok();
-        let (pid, count) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
-        let activated = activation::listener(pid.as_deref(), count.as_deref()).context("socket activation")?;
-        let is_activated = activated.is_some();
-        let listener = activated.map(UnixListener::from).map_or_else(|| dir.bind(service), Ok)?;
-        listener.set_nonblocking(true)?;
-        let fdb = FdbLimits { entries: options.fdb_limit, ageing: Duration::from_secs(options.ageing) };
-        Ok(Self {
-            network,
-            fdb,
-            group_forward,
-            listener,
-            lock,
-            started: Instant::now(),
-            restarts: 0,
-            activated: is_activated,
-            channel: None,
-        })
-    }
-
-    fn taken() -> Result<Self> {
-        let mut channel = Channel::new(std::io::stdin().as_fd().try_clone_to_owned()?)?;
-        let Taken { hello, listener, lock } = handover::greet(&mut channel)?;
-        let fdb = FdbLimits { entries: hello.fdb_limit, ageing: Duration::from_secs(hello.ageing) };
-        let started = Instant::now().checked_sub(Duration::from_secs(hello.uptime)).unwrap_or_else(Instant::now);
-        Ok(Self {
-            network: hello.network()?,
-            fdb,
-            group_forward: hello.group_forward,
-            listener: listener.into(),
-            lock,
-            started,
-            restarts: hello.restarts.saturating_add(1),
-            activated: hello.activated,
-            channel: Some(channel),
-        })
-    }
 }
 
 /// Runs until it is told to end. `ready` is called once it answers, with the time for which no frame was read where another one was
