@@ -1,6 +1,7 @@
 //! What can be typed. Parsing does nothing else.
 use crate::api::types::Kind;
-use crate::errors::ValueProblem;
+use crate::daemon::network6::Ipv6;
+use crate::errors::{NameProblem, ValueProblem};
 use crate::settings::{AGEING, TABLE_LIMIT};
 mod fdb;
 mod outside;
@@ -317,12 +318,29 @@ pub struct Up {
     /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
     #[arg(long, value_name = "LIST")]
     pub group_forward: Option<String>,
+    /// No IPv6 for containers: no addresses, no router, no answers
+    #[arg(long)]
+    pub no_ipv6: bool,
+    /// An IPv6 prefix that is routed to this machine [default: a unique local one of its own]
+    #[arg(long, value_name = "PREFIX/64", conflicts_with = "no_ipv6")]
+    pub prefix6: Option<String>,
     /// In a session of its own, log to the run directory (set by "up" without --foreground)
     #[arg(long, hide = true, requires = "foreground")]
     pub detached: bool,
     /// Take over from the daemon at the other end of standard input (set by "restart")
     #[arg(long, hide = true, requires = "detached")]
     pub take_over: bool,
+}
+
+impl Up {
+    /// The network's IPv6.
+    pub fn ipv6(&self) -> Result<Ipv6, NameProblem> {
+        match &self.prefix6 {
+            _ if self.no_ipv6 => Ok(Ipv6::Off),
+            Some(prefix) => Ipv6::routed(prefix),
+            None => Ok(Ipv6::Local),
+        }
+    }
 }
 
 impl Default for Up {
@@ -337,6 +355,8 @@ impl Default for Up {
             ageing,
             fdb_limit,
             group_forward: None,
+            no_ipv6: false,
+            prefix6: None,
             detached: false,
             take_over: false,
         }

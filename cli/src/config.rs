@@ -4,7 +4,8 @@
 //! schema = 1
 //!
 //! [network]                # what is left out stays as it is
-//! subnet = "10.88.0.0/20"  # this, the gateway and fdb-limit are of the daemon's start
+//! subnet = "10.88.0.0/20"  # this, the gateway, fdb-limit and ipv6 are of the daemon's start
+//! ipv6 = "local"           # or "off", or a prefix that is routed here, as "2001:db8:1::/64"
 //! ageing = 300
 //!
 //! [container.web]          # what is left out is as "attach" without a flag has it
@@ -21,8 +22,8 @@ pub mod outside;
 
 use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
-use crate::daemon::{self, network::Network};
-use crate::errors::{self, ConfigProblem, DaemonProblem};
+use crate::daemon::{self, network::Network, network6::Ipv6};
+use crate::errors::{self, ConfigProblem, DaemonProblem, NameProblem};
 use crate::settings::{self, Settings};
 use crate::state::Publish;
 use anyhow::Result;
@@ -45,7 +46,7 @@ pub const FILE_OCTETS: usize = 4 << 20;
 pub const SCHEMA: i64 = 1;
 /// Keys of a container that `set` does not take.
 const OWN_KEYS: &str = "namespace, type, ip, mac, mtu, ifname";
-const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward";
+const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward, ipv6";
 /// What a container has that nobody chose otherwise: see [`crate::args::Attach`].
 const MTU: u16 = 1_500;
 const IFNAME: &str = "eth0";
@@ -162,6 +163,7 @@ pub struct NetworkConfig {
     pub fdb_limit: Option<Placed<u32>>,
     /// As `set switch` takes it.
     pub group_forward: Option<String>,
+    pub ipv6: Option<Placed<Ipv6>>,
 }
 
 /// A file.
@@ -314,6 +316,10 @@ impl Source<'_> {
             match key.get_ref().as_ref() {
                 "subnet" => network.subnet = Some(Placed { value: self.string(value)?.into(), place }),
                 "gateway" => network.gateway = Some(Placed { value: self.address(value)?, place }),
+                "ipv6" => {
+                    let ipv6 = self.string(value)?.parse().map_err(|error: NameProblem| self.error(place, error))?;
+                    network.ipv6 = Some(Placed { value: ipv6, place });
+                }
                 "ageing" => network.ageing = of_switch(&self.word(value)?)?.0.map(|ageing| ageing.as_secs()),
                 "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.1.map(settings::group_list),
                 "fdb-limit" => {
@@ -437,6 +443,9 @@ pub fn write(running: &Running) -> Result<String> {
         running.fdb_limit,
         quoted(&running.group_forward)
     );
+    if !running.network.ipv6().is_default() {
+        writeln!(text, "ipv6 = {}", quoted(&running.network.ipv6().to_string()))?;
+    }
     text += &outside::write(running.uplink.as_ref(), &running.published)?;
     for container in &running.containers {
         let name = if container.name.contains('.') { quoted(&container.name) } else { container.name.clone() };

@@ -11,6 +11,7 @@ use crate::api::types::Container;
 use crate::config::outside::Uplink;
 use crate::config::{Config, Entry, Placed, Running, Wanted, port_config};
 use crate::daemon::network::Network;
+use crate::daemon::network6::Ipv6;
 use crate::errors::{ConfigProblem, DaemonProblem};
 use crate::publish::Spec;
 use crate::settings;
@@ -28,6 +29,7 @@ pub struct Options {
     pub ageing: Option<u64>,
     pub fdb_limit: Option<u32>,
     pub group_forward: Option<String>,
+    pub ipv6: Option<Ipv6>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl fmt::Display for Options {
             self.ageing.map(|ageing| format!("ageing={ageing}")),
             self.fdb_limit.map(|limit| format!("fdb-limit={limit}")),
             self.group_forward.as_ref().map(|list| format!("group-forward={list}")),
+            self.ipv6.filter(|ipv6| !ipv6.is_default()).map(|ipv6| format!("ipv6={ipv6}")),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
         if options.is_empty() { f.write_str("start") } else { write!(f, "start, {}", options.join(" ")) }
@@ -194,6 +197,7 @@ fn options(config: &Config) -> Options {
         ageing: network.ageing,
         fdb_limit: network.fdb_limit.as_ref().map(|limit| limit.value),
         group_forward: network.group_forward.clone(),
+        ipv6: network.ipv6.as_ref().map(|ipv6| ipv6.value),
     }
 }
 
@@ -207,6 +211,7 @@ fn switch(config: &Config, running: &Running) -> Result<Option<Change>> {
     fixed("subnet", wanted.subnet.clone(), running.network.subnet())?;
     fixed("gateway", text(wanted.gateway.as_ref()), running.network.gateway().address.to_string())?;
     fixed("fdb-limit", text(wanted.fdb_limit.as_ref()), running.fdb_limit.to_string())?;
+    fixed("ipv6", text(wanted.ipv6.as_ref()), running.network.ipv6().to_string())?;
     let (mut from, mut to) = (Vec::new(), Vec::new());
     let mut compare = |key: &str, wanted: Option<String>, is: String| {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != is) {

@@ -7,6 +7,7 @@
 use crate::api::leases::Addresses;
 use crate::api::types::{Kind, UplinkOrder};
 use crate::config::Wanted;
+use crate::daemon::network6::Ipv6;
 use crate::errors::DaemonProblem;
 use crate::plan::Options;
 use crate::rundir::RunDir;
@@ -39,6 +40,8 @@ pub struct Network {
     pub ageing: u64,
     pub fdb_limit: u32,
     pub group_forward: String,
+    #[serde(default, skip_serializing_if = "Ipv6::is_default")]
+    pub ipv6: Ipv6,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +165,7 @@ impl Network {
             ageing: Some(self.ageing),
             fdb_limit: Some(self.fdb_limit),
             group_forward: Some(self.group_forward.clone()),
+            ipv6: Some(self.ipv6),
         }
     }
 }
@@ -197,6 +201,7 @@ mod tests {
             ageing: 300,
             fdb_limit: 65_536,
             group_forward: "0,2".into(),
+            ipv6: Ipv6::Off,
         };
         let web = Container {
             name: "web".into(),

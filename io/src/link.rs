@@ -16,6 +16,7 @@
 //! Not here: which addresses a container gets.
 
 mod netlink;
+mod routes;
 
 use std::fs::File;
 use std::io;
@@ -28,6 +29,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 pub use crate::sys::{IfName, IfNameError};
 use crate::sys::{packet, tun};
 pub use netlink::{Change, Ipv4Net, LinkSettings, Netlink, NetlinkError, VethPeer};
+pub use routes::{RouteWatch, leads_out_v6};
 
 /// Smallest MTU of a container's interface in bytes (RFC 791: every link carries 68).
 pub const MTU_MIN: u32 = 68;
@@ -368,6 +370,11 @@ pub fn refuse_advertisements(name: &IfName) -> Result<(), LinkError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         written => written.map_err(|source| LinkError::Advertisements { name: name.clone(), source }),
     }
+}
+
+/// Has an interface that is down speak no IPv6 at all, as far as /proc/sys can be written: no link-local address, no multicast reports.
+pub fn without_ipv6(name: &IfName) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
 }
 
 #[cfg(test)]

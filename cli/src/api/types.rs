@@ -231,9 +231,9 @@ pub struct Lease {
     pub gateway: Ipv4Addr,
     pub gateway_mac: String,
     /// In the network's unique local prefix (RFC 4193).
-    pub ip6: Ipv6Addr,
+    pub ip6: Option<Ipv6Addr>,
     pub prefix6: u8,
-    pub gateway6: Ipv6Addr,
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 /// What the second fd of `plug` is.
@@ -286,8 +286,11 @@ pub struct Info {
     pub subnet: String,
     pub gateway: Ipv4Addr,
     pub gateway_mac: String,
-    /// Its IPv6 address, with the length of the prefix.
-    pub gateway6: String,
+    /// Its IPv6 address, with the length of the prefix; none without IPv6.
+    pub gateway6: Option<String>,
+    /// What was chosen, as `show --config` has it.
+    #[serde(default)]
+    pub ipv6: crate::daemon::network6::Ipv6,
     pub uplink: String,
     /// Seconds since its start.
     pub uptime: u64,
@@ -417,7 +420,7 @@ pub struct Container {
     pub r#type: Kind,
     pub ip: Ipv4Addr,
     pub prefix: u8,
-    pub ip6: Ipv6Addr,
+    pub ip6: Option<Ipv6Addr>,
     pub prefix6: u8,
     pub mac: String,
     pub ifname: String,

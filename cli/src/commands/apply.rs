@@ -7,6 +7,7 @@ use crate::args::{Apply, Up};
 use crate::config::outside::Uplink;
 use crate::config::{self, Config, FILE_OCTETS, Running, Wanted};
 use crate::daemon::network::Network;
+use crate::daemon::network6::Ipv6;
 use crate::errors::{self, ConfigProblem, RunProblem};
 use crate::plan::{self, Change, Options, Plan};
 use crate::print;
@@ -88,7 +89,7 @@ fn running() -> Result<Option<Running>> {
 fn ask(client: &mut Client) -> Result<Running> {
     let info = show::info(client)?;
     Ok(Running {
-        network: Network::parse(&info.subnet, Some(info.gateway))?,
+        network: Network::parse(&info.subnet, Some(info.gateway))?.with_ipv6(info.ipv6),
         ageing: info.ageing,
         fdb_limit: info.fdb_capacity,
         group_forward: info.group_forward,
@@ -111,6 +112,8 @@ pub fn start(options: &Options) -> Result<()> {
         ageing: options.ageing.unwrap_or(default.ageing),
         fdb_limit: options.fdb_limit.unwrap_or(default.fdb_limit),
         group_forward: options.group_forward.clone(),
+        no_ipv6: options.ipv6 == Some(Ipv6::Off),
+        prefix6: options.ipv6.filter(|ipv6| matches!(ipv6, Ipv6::Routed(_))).map(|ipv6| ipv6.to_string()),
         ..default
     })
 }

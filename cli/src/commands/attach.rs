@@ -287,15 +287,25 @@ fn configure(ifname: &IfName, lease: &Lease, is_host: bool) -> Result<()> {
     let (mut netlink, index) = found(ifname)?;
     let gateway = parse_mac(&lease.gateway_mac)?;
     let to = Addressing { address: lease.ip, prefix: lease.prefix, gateway: lease.gateway, gateway_mac: gateway.mac().0 };
-    let to6 = Addressing6 { address: lease.ip6, prefix: lease.prefix6, gateway: lease.gateway6, gateway_mac: gateway.mac().0 };
-    // Where there is no IPv6, there is none to set.
+    let to6 = lease.ip6.zip(lease.gateway6).map(|(address, gateway)| (address, lease.prefix6, gateway));
+    let to6 = to6.map(|(address, prefix, router)| Addressing6 { address, prefix, gateway: router, gateway_mac: gateway.mac().0 });
+    // What is configured here is not to configure itself too: it has one address, and one default route.
+    let refused = link::refuse_advertisements(ifname);
+    if to6.is_none() {
+        link::without_ipv6(ifname);
+    }
     if is_host {
-        link::refuse_advertisements(ifname)?;
+        refused?;
         link::configure_host(&mut netlink, index, &to)?;
-        link::configure_host6(&mut netlink, index, &to6)?;
     } else {
+        // A container whose /proc/sys cannot be written has another address then, and is served all the same.
         link::configure(&mut netlink, index, &to)?;
-        link::configure6(&mut netlink, index, &to6)?;
+    }
+    // Where there is no IPv6, there is none to set.
+    match to6 {
+        Some(to6) if is_host => drop(link::configure_host6(&mut netlink, index, &to6)?),
+        Some(to6) => drop(link::configure6(&mut netlink, index, &to6)?),
+        None => {}
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub fn run(json: bool) -> Result<()> {
         info.socket.display(),
         info.network,
         info.gateway,
-        info.gateway6,
+        info.gateway6.as_deref().unwrap_or("no IPv6"),
         info.gateway_mac,
         info.uplink,
         info.fdb_entries,

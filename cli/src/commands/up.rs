@@ -93,9 +93,11 @@ fn flags(options: &Up) -> Vec<String> {
         ("--subnet", options.subnet.clone()),
         ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
         ("--group-forward", options.group_forward.clone()),
+        ("--prefix6", options.prefix6.clone()),
     ] {
         flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
+    flags.extend(options.no_ipv6.then(|| "--no-ipv6".into()));
     flags
 }
 

@@ -257,7 +257,7 @@ fn what_is_written_is_read() {
             r#type: Kind::Veth,
             ip: Ipv4Addr::new(10, 10, 1, host),
             prefix: 24,
-            ip6: std::net::Ipv6Addr::UNSPECIFIED,
+            ip6: None,
             prefix6: 64,
             mac: mac.to_string(),
             ifname: "eth0".into(),

@@ -30,7 +30,7 @@ pub(super) struct Beginning {
 
 impl Beginning {
     pub(super) fn fresh(options: &Up, dir: &RunDir, service: Option<Identity>) -> Result<Self> {
-        let network = Network::choose(options.subnet.as_deref(), options.gateway)?;
+        let network = Network::choose(options.subnet.as_deref(), options.gateway)?.with_ipv6(options.ipv6()?);
         let group_forward = options.group_forward.as_deref().map_or(Ok(0), settings::group_mask).context("--group-forward")?;
         dir.prepare(service)?;
         let lock = dir.lock()?;

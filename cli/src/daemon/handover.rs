@@ -19,7 +19,7 @@ mod sockets;
 
 use super::registry::{self, Container};
 use super::watches::Watches;
-use super::{Daemon, network::Network};
+use super::{Daemon, network::Network, network6::Ipv6};
 use crate::api::leases::Addresses;
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
 use crate::errors::HandoverProblem;
@@ -105,6 +105,9 @@ pub struct Hello {
     pub ageing: u64,
     pub fdb_limit: u32,
     pub group_forward: u16,
+    /// An older daemon has the default one.
+    #[serde(default)]
+    pub ipv6: Ipv6,
     /// Seconds since the first start.
     pub uptime: u64,
     pub restarts: u32,
@@ -210,6 +213,7 @@ impl Daemon {
             ageing: stats.ageing.as_secs(),
             fdb_limit: stats.fdb_capacity,
             group_forward: stats.group_forward,
+            ipv6: self.registry.network.ipv6(),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
             activated: self.facts.activated,
@@ -330,7 +334,7 @@ pub fn greet(channel: &mut Channel) -> Result<Taken> {
 
 impl Hello {
     pub fn network(&self) -> Result<Network> {
-        Network::of(self.gateway, self.prefix)
+        Ok(Network::of(self.gateway, self.prefix)?.with_ipv6(self.ipv6))
     }
 }
 

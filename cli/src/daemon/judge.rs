@@ -1,7 +1,7 @@
 //! Whether an uplink's addresses can be what they are said to be.
 use super::network::Network;
 use crate::errors::PublishProblem;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use vswitch_nat::flow::Address;
 use vswitch_nat::wan::WanConfig;
 
@@ -11,7 +11,11 @@ pub fn uplink(wan: &WanConfig, gateways: &[IpAddr], network: &Network) -> Result
     addresses(&wan.v4, (inside.address, inside.prefix), network)?;
     match inside.v6 {
         Some(v6) => addresses(&wan.v6, (v6.address, v6.prefix), network)?,
-        None => addresses(&wan.v6, (Ipv6Addr::UNSPECIFIED, 128), network)?,
+        None => {
+            if let Some((address, _)) = wan.v6.first() {
+                return Err(PublishProblem::NoIpv6 { address: *address });
+            }
+        }
     }
     for (number, gateway) in gateways.iter().enumerate() {
         if gateways.iter().take(number).any(|earlier| earlier.is_ipv4() == gateway.is_ipv4()) {
@@ -65,7 +69,7 @@ fn is_host<A: Address>(address: A, length: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
     fn who_can_be_a_host() {

@@ -2,6 +2,7 @@
 //!
 //! It starts with whatever rights its user has, takes what needs them (run directory, lock, socket), and gives them up before the first
 //! thread. Everything else comes to it as fds that the command line opened. It never waits for a peer: see [`crate::api::server`].
+mod advert;
 mod beginning;
 mod confine;
 mod events;
@@ -11,6 +12,7 @@ mod judge;
 mod leases;
 mod log;
 pub mod network;
+pub mod network6;
 mod notify;
 mod outside;
 mod registry;
@@ -56,6 +58,7 @@ const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const WORKER: Token = Token(2);
 const RESOLVERS: Token = Token(3);
+const ROUTES: Token = Token(4);
 const FIRST_CONNECTION: usize = 16;
 const FIRST_WATCH: usize = 1_024;
 /// Requests answered before the rest of the world has its turn.
@@ -111,6 +114,7 @@ struct Daemon {
     registry: Registry,
     outside: outside::Outside,
     resolvers: Option<Resolvers>,
+    routes: advert::Routes,
     saver: Saver,
     watches: Watches,
     sessions: HashMap<ConnectionId, Session>,
@@ -146,6 +150,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let routes = advert::Routes::open();
     let report = privilege::drop_privileges(&confine::confinement(&dir, service))?;
     let facts = Facts {
         dir: dir.clone(),
@@ -161,12 +166,13 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
         ns,
     };
     let mut channel = beginning.channel.take();
-    let mut daemon = Daemon::start(beginning, signals, facts, channel.is_some())?;
+    let mut daemon = Daemon::start(beginning, (signals, routes), facts, channel.is_some())?;
     let gap = channel.as_mut().map(|channel| daemon.take_over(channel)).transpose()?;
     if channel.is_none() {
         // What needs no privilege and no choice is there from the start.
         daemon.begin_sockets()?;
     }
+    daemon.advertise();
     if let Some(channel) = channel {
         channel.end();
     }
@@ -188,13 +194,14 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
 }
 
 impl Daemon {
-    fn start(beginning: Beginning, signals: SignalFd, facts: Facts, paused: bool) -> Result<Self> {
+    fn start(beginning: Beginning, (signals, routes): (SignalFd, advert::Routes), facts: Facts, paused: bool) -> Result<Self> {
         let Beginning { network, fdb, group_forward, listener, lock, .. } = beginning;
         let poll = Poll::new().context(DaemonProblem::NoEvents)?;
         let notify = Arc::new(Waker::new(poll.registry(), WORKER).context(DaemonProblem::NoEvents)?);
         poll.registry()
             .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
             .context(DaemonProblem::NoEvents)?;
+        routes.register(poll.registry(), ROUTES).context(DaemonProblem::NoEvents)?;
         let resolvers = Resolvers::watched(poll.registry(), RESOLVERS);
         let server =
             Server::new(listener, facts.owner, poll.registry(), LISTENER, FIRST_CONNECTION).context(DaemonProblem::NoEvents)?;
@@ -210,6 +217,7 @@ impl Daemon {
                 ageing: fdb.ageing.as_secs(),
                 fdb_limit: fdb.entries,
                 group_forward: settings::group_list(group_forward),
+                ipv6: network.ipv6(),
             },
         );
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
@@ -223,6 +231,7 @@ impl Daemon {
             registry: Registry::new(network),
             outside: outside::Outside::default(),
             resolvers,
+            routes,
             saver,
             watches: Watches::new(FIRST_WATCH),
             sessions: HashMap::new(),
@@ -253,6 +262,7 @@ impl Daemon {
                     SIGNALS => self.running &= !matches!(self.signals.read_signal(), Ok(Some(_))),
                     WORKER => {}
                     RESOLVERS => self.resolvers_changed(),
+                    ROUTES => more |= self.routes_changed(),
                     token if self.server.ready(token) => {}
                     token => self.vanished(token),
                 }
@@ -260,6 +270,7 @@ impl Daemon {
             if self.leaving.is_none() {
                 more |= self.server.accept(self.poll.registry(), Instant::now());
             }
+            more |= self.more_routes();
             self.fetch_news();
             for turn in 1..=REQUESTS_PER_TURN {
                 let Some((id, verb, fds)) = self.server.next_request() else { break };

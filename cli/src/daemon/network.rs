@@ -1,4 +1,5 @@
 //! The one network: its subnet, its gateway, and who has which address.
+use super::network6::{Ipv6, PREFIX6};
 use crate::errors::NameProblem;
 use anyhow::{Context, Result, bail};
 use std::fmt;
@@ -13,8 +14,6 @@ use vswitch_switch::UnicastMac;
 pub const PREFIX: u8 = 20;
 /// Prefixes that can be asked for: from a class A to one with two hosts.
 pub const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
-/// Bits of the IPv6 prefix.
-pub const PREFIX6: u8 = 64;
 /// The network's name; there will be others.
 const NAME: &str = "default";
 
@@ -22,6 +21,7 @@ const NAME: &str = "default";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     config: GatewayConfig,
+    ipv6: Ipv6,
 }
 
 impl Network {
@@ -44,9 +44,8 @@ impl Network {
     fn new(net: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<Self> {
         let address = gateway.unwrap_or_else(|| Ipv4Addr::from_bits(net.address.to_bits() + 1));
         let mac = UnicastMac::for_ipv4(address.octets());
-        let v6 = GatewayV6 { address: gateway6(net), prefix: PREFIX6, link_local: link_local(mac) };
-        let config = GatewayConfig { mac, address, prefix: net.prefix, v6: Some(v6) };
-        let network = Self { config };
+        let config = GatewayConfig { mac, address, prefix: net.prefix, v6: None };
+        let network = Self { config, ipv6: Ipv6::Off }.with_ipv6(Ipv6::default());
         if !network.is_host(address) || network.base() != net.address.to_bits() {
             let range = Range(&Self::new(net, None)?, None).to_string();
             bail!(NameProblem::GatewayOutside { gateway: address, subnet: format!("{}/{}", net.address, net.prefix), range });
@@ -62,6 +61,24 @@ impl Network {
         Self::new(Ipv4Net { address: Ipv4Addr::from_bits(gateway.to_bits() & !(u32::MAX >> prefix)), prefix }, Some(gateway))
     }
 
+    /// The same with another IPv6, or none.
+    pub fn with_ipv6(mut self, ipv6: Ipv6) -> Self {
+        let local = gateway6(Ipv4Net { address: Ipv4Addr::from_bits(self.base()), prefix: self.config.prefix });
+        let address = match ipv6 {
+            Ipv6::Local => Some(local),
+            Ipv6::Routed(prefix) => Some(Ipv6Addr::from_bits(prefix.to_bits() | 1)),
+            Ipv6::Off => None,
+        };
+        let link_local = link_local(self.config.mac);
+        self.config.v6 = address.map(|address| GatewayV6 { address, prefix: PREFIX6, link_local });
+        Self { ipv6, ..self }
+    }
+
+    /// What was chosen.
+    pub const fn ipv6(&self) -> Ipv6 {
+        self.ipv6
+    }
+
     pub const fn gateway(&self) -> GatewayConfig {
         self.config
     }
@@ -71,14 +88,14 @@ impl Network {
         format!("{}/{}", Ipv4Addr::from_bits(self.base()), self.config.prefix)
     }
 
-    /// The gateway's IPv6 address: the first of the network's prefix.
-    pub fn gateway6(&self) -> Ipv6Addr {
-        gateway6(Ipv4Net { address: Ipv4Addr::from_bits(self.base()), prefix: self.config.prefix })
+    /// The gateway's IPv6 address, if there is one: the first of the network's prefix.
+    pub fn gateway6(&self) -> Option<Ipv6Addr> {
+        self.config.v6.map(|v6| v6.address)
     }
 
     /// The IPv6 address that belongs to an IPv4 one: its last 32 bits are the same.
-    pub fn ip6(&self, ip: Ipv4Addr) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.gateway6().to_bits() & !0xffff | u128::from(ip.to_bits()))
+    pub fn ip6(&self, ip: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.gateway6().map(|gateway| Ipv6Addr::from_bits(gateway.to_bits() & !0xffff | u128::from(ip.to_bits())))
     }
 
     pub const fn prefix(&self) -> u8 {
@@ -218,6 +235,21 @@ mod tests {
             let error = seed.check(address.parse().unwrap()).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn ipv6_of_a_network() {
+        let local = network("10.10.1.0/24", None).unwrap();
+        assert!(
+            local.gateway6().unwrap().is_unique_local()
+                && local.ip6(Ipv4Addr::new(10, 10, 1, 9)).unwrap().to_string().ends_with("::a0a:109")
+        );
+        let routed = local.with_ipv6(Ipv6::routed("2001:db8:1::/64").unwrap());
+        assert_eq!(routed.gateway6().unwrap().to_string(), "2001:db8:1::1");
+        assert_eq!(routed.ip6(Ipv4Addr::new(10, 10, 1, 9)).unwrap().to_string(), "2001:db8:1::a0a:109");
+        let off = routed.with_ipv6(Ipv6::Off);
+        assert_eq!((off.gateway6(), off.ip6(Ipv4Addr::new(10, 10, 1, 9)), off.gateway().v6), (None, None, None));
+        assert_eq!(off.with_ipv6(Ipv6::Local), local);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Daemon {
         let station = Station {
             mac: container.mac,
             v4: Some(container.ip),
-            v6: Some(self.registry.network.ip6(container.ip)),
+            v6: self.registry.network.ip6(container.ip),
             mtu: container.mtu,
             limits: Limits { sessions: container.config.max_flows, ..Limits::default() },
         };
@@ -200,6 +200,7 @@ impl Daemon {
         tracing::info!("uplink {}", order.describe());
         self.outside.uplink = Some(order);
         (self.outside.is_down, self.outside.silent) = (false, Vec::new());
+        self.advertise();
         self.enforce_all()
     }
 
@@ -250,6 +251,7 @@ impl Daemon {
             tracing::info!("uplink none");
             self.saver.mark();
         }
+        self.advertise();
         done()
     }
 
@@ -264,8 +266,9 @@ impl Daemon {
         let to = publication.spec.to;
         let network = self.registry.network;
         let v4 = stations.iter().map(|(port, ip)| Backend { owner: port.get(), address: *ip, port: to, draining: false });
-        let v6 =
-            stations.iter().map(|(port, ip)| Backend { owner: port.get(), address: network.ip6(*ip), port: to, draining: false });
+        let v6 = stations
+            .iter()
+            .filter_map(|(port, ip)| Some(Backend { owner: port.get(), address: network.ip6(*ip)?, port: to, draining: false }));
         Ok((rule(id, publication, &from, v4.collect()), rule(id, publication, &from, v6.collect())))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A container is *reserved* (its name and addresses are taken, the command line makes its interface), then *plugged* (it has a port), then
 //! *ready*. One that its command line abandons before it is ready is forgotten.
-use super::network::{Network, PREFIX6};
+use super::network::Network;
+use super::network6::PREFIX6;
 use crate::api::types::{self, Kind, Lease, NsId, Reach, Reserve};
 use crate::errors::{NameProblem, PublishProblem};
 use crate::settings::{self, Settings};

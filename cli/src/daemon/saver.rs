@@ -115,6 +115,7 @@ mod tests {
             ageing: 300,
             fdb_limit: 65_536,
             group_forward: "off".into(),
+            ipv6: Default::default(),
         };
         let outside = Outside::default();
         let save = |saver: &mut Saver, now| {

@@ -1,7 +1,7 @@
 //! Names, addresses and the network.
 use crate::daemon::network::PREFIXES;
 use crate::daemon::{NAME_OCTETS, network};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 use vswitch_io::link::{IfNameError, MTU_MAX, MTU_MIN};
 use vswitch_nat::ipam::{RESERVATIONS, Usage};
@@ -81,6 +81,14 @@ pub enum NameProblem {
     Bits { subnet: String, base: Ipv4Addr, prefix: u8 },
     #[error("--subnet {subnet} is no unicast subnet: choose a private one, as 10.88.0.0/20")]
     NotUnicast { subnet: String },
+    #[error("--prefix6 {prefix} is no IPv6 prefix: write PREFIX/64, as 2001:db8:1::/64")]
+    Prefix6 { prefix: String },
+    #[error("--prefix6 {prefix} cannot be: addresses are made of 64 bits, as 2001:db8:1::/64")]
+    Length6 { prefix: String },
+    #[error("--prefix6 {prefix} has bits beyond its length: write {base}/64")]
+    Bits6 { prefix: String, base: Ipv6Addr },
+    #[error("--prefix6 {prefix} is no unicast prefix: give one that is routed to this machine, as 2001:db8:1::/64")]
+    NotUnicast6 { prefix: String },
     #[error("a network cannot have {prefix} bits: restart with this version on both sides")]
     OtherPrefix { prefix: u8 },
 }
@@ -141,6 +149,13 @@ mod tests {
         Bits { subnet: "10.88.0.2/20".into(), base: Ipv4Addr::new(10, 88, 0, 0), prefix: 20 }
             => "--subnet 10.88.0.2/20 has bits beyond its length: write 10.88.0.0/20",
         NotUnicast { subnet: "224.0.0.0/8".into() } => "--subnet 224.0.0.0/8 is no unicast subnet: choose a private one, as 10.88.0.0/20",
+        Prefix6 { prefix: "x/64".into() } => "--prefix6 x/64 is no IPv6 prefix: write PREFIX/64, as 2001:db8:1::/64",
+        Length6 { prefix: "2001:db8::/48".into() }
+            => "--prefix6 2001:db8::/48 cannot be: addresses are made of 64 bits, as 2001:db8:1::/64",
+        Bits6 { prefix: "2001:db8::1/64".into(), base: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0) }
+            => "--prefix6 2001:db8::1/64 has bits beyond its length: write 2001:db8::/64",
+        NotUnicast6 { prefix: "ff02::/64".into() }
+            => "--prefix6 ff02::/64 is no unicast prefix: give one that is routed to this machine, as 2001:db8:1::/64",
         OtherPrefix { prefix: 31 } => "a network cannot have 31 bits: restart with this version on both sides",
     }
 }

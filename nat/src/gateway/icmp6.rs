@@ -30,7 +30,9 @@ impl Gateway {
             }
             Message::RouterSolicitation { .. } => self.solicited(frame, src, ingress, now),
             // No container is a router of this link, and what they tell each other is theirs.
-            Message::Solicitation { .. } | Message::Advertisement { .. } | Message::Router { .. } | Message::Other => Verdict::Consume,
+            Message::Solicitation { .. } | Message::Advertisement { .. } | Message::Router { .. } | Message::Other => {
+                Verdict::Consume
+            }
         }
     }
 }

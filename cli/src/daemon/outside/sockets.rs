@@ -40,6 +40,7 @@ impl Daemon {
         })?;
         self.outside.sockets = true;
         self.set_resolvers()?;
+        self.advertise();
         tracing::info!("uplink socket");
         self.saver.mark();
         Ok(())

@@ -20,7 +20,8 @@ const TA: [u8; 8] = [0, 4, 0, 4, 0, 0, 0, 3];
 
 fn gateway() -> Gateway {
     let v6 = GatewayV6 { address: ADDRESS, prefix: 64, link_local: ndp::link_local(MAC) };
-    let mut gateway = Gateway::new(GatewayConfig { mac: MAC, address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20, v6: Some(v6) }, [1, 2]);
+    let mut gateway =
+        Gateway::new(GatewayConfig { mac: MAC, address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20, v6: Some(v6) }, [1, 2]);
     gateway.set_exchange(true);
     gateway
 }
