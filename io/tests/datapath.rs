@@ -3,7 +3,8 @@
 use std::time::Duration;
 use vswitch_io::datapath::{COPIES_PER_BREATH, Datapath, FLOODS_WAITING, FLOODS_WAITING_PER_PORT, Inhaled};
 use vswitch_io::port::{MemoryPort, Port};
-use vswitch_nat::gateway::{Gateway, GatewayConfig};
+use vswitch_nat::gateway::{Gateway, GatewayConfig, GatewayV6};
+use vswitch_nat::station::{Limits, Station};
 use vswitch_switch::port::Guard;
 use vswitch_switch::storm::StormLimits;
 use vswitch_switch::{DropReason, FdbLimits, Mac, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac, VlanMode};
@@ -313,4 +314,27 @@ fn unknown_unicast_is_not_overtaken() {
     run(&mut datapath, ports[0], vec![]);
     let got = output(&mut datapath, ports[999]);
     assert_eq!(got, [frame(mac(3).mac(), mac(2), 46), frame(mac(3).mac(), mac(2), 47)]);
+}
+
+/// RFC 4861 6.2.5: also where one breath's copies do not suffice.
+#[test]
+fn the_last_advertisement_reaches_every_port() {
+    let mut datapath = datapath();
+    let address = UnicastMac::for_ipv4(GATEWAY);
+    let v6 = GatewayV6 { address: "fd00::1".parse().unwrap(), prefix: 64, link_local: "fe80::1".parse().unwrap() };
+    let config = GatewayConfig { mac: address, address: GATEWAY.into(), prefix: 20, v6: Some(v6) };
+    datapath.gateway = Some(Gateway::new(config, [1, 2]));
+    let ports: Vec<PortId> = (0..300).map(|_| plug(&mut datapath, 0, PortConfig::default())).collect();
+    let gateway = datapath.gateway.as_mut().unwrap();
+    let station = Station { mac: mac(2), v4: None, v6: None, mtu: 1_500, limits: Limits::default() };
+    gateway.stations.set(1, station);
+    gateway.advertise(true, Time::from_secs(1));
+    datapath.cease(Time::from_secs(1));
+    for port in ports {
+        let frames = output(&mut datapath, port);
+        assert_eq!(frames.len(), 1);
+        // Behind the virtio_net_hdr and 14 + 40 octets: an advertisement with a lifetime of 0.
+        assert_eq!((frames[0][64], &frames[0][70..72]), (134, &[0, 0][..]));
+    }
+    assert!(datapath.accounts().balanced() && datapath.outstanding() == 0);
 }

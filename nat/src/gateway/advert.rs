@@ -163,6 +163,7 @@ impl Gateway {
     #[must_use]
     pub fn cease(&mut self, pool: &mut FramePool) -> Option<Routed> {
         self.advert.take()?;
+        self.stations.iter().next()?;
         let said = Said { router: 0, names: self.serves_names().then_some(0), ..self.said()? };
         self.to_all(pool, &said)
     }
@@ -198,12 +199,13 @@ impl Gateway {
         if self.advert?.due > now {
             return None;
         }
-        let said = self.said()?;
-        let routed = self.to_all(pool, &said)?;
+        // To nobody it is not sent; who comes asks.
+        let is_alone = self.stations.iter().next().is_none();
+        let routed = if is_alone { None } else { Some(self.to_all(pool, &self.said()?)?) };
         if let Some(advert) = &mut self.advert {
             advert.sent(now);
         }
-        Some(routed)
+        routed
     }
 
     /// When that is.

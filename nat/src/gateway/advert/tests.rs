@@ -32,7 +32,15 @@ const LITERAL: [u8; 2 + 40 + 64] = [
 
 fn gateway() -> Gateway {
     let v6 = GatewayV6 { address: ADDRESS, prefix: 64, link_local: LINK_LOCAL };
-    Gateway::new(GatewayConfig { mac: MAC, address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20, v6: Some(v6) }, [1, 2])
+    let config = GatewayConfig { mac: MAC, address: Ipv4Addr::new(10, 88, 0, 1), prefix: 20, v6: Some(v6) };
+    let mut gateway = Gateway::new(config, [1, 2]);
+    gateway.stations.set(1, station(2, 1_500));
+    gateway
+}
+
+fn station(last: u8, mtu: u16) -> Station {
+    let v4 = Ipv4Addr::new(10, 88, 0, last);
+    Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6: None, mtu, limits: Limits::default() }
 }
 
 fn secs(secs: u64) -> Time {
@@ -235,6 +243,16 @@ fn ask_any(gateway: &mut Gateway, octets: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
+fn nobody_is_told_where_nobody_is() {
+    let mut gateway = gateway();
+    gateway.stations.remove(1);
+    gateway.advertise(true, secs(0));
+    assert!(poll(&mut gateway, secs(0)).is_none());
+    assert_eq!(gateway.deadline(), Some(secs(16)), "but the timers go on");
+    assert!(gateway.cease(&mut FramePool::new(1)).is_none());
+}
+
+#[test]
 fn others_advertisements_are_nothing_to_us() {
     let mut gateway = gateway();
     gateway.advertise(true, secs(0));
@@ -279,13 +297,6 @@ fn rfc4861_7_2_4_who_tries_our_addresses_is_told_so_with_all_others() {
 #[test]
 fn the_mtu_is_the_smallest_of_those_who_speak_ipv6() {
     let mut gateway = gateway();
-    let station = |last: u8, mtu| Station {
-        mac: UnicastMac::for_ipv4([10, 88, 0, last]),
-        v4: Some(Ipv4Addr::new(10, 88, 0, last)),
-        v6: None,
-        mtu,
-        limits: Limits::default(),
-    };
     gateway.advertise(true, secs(0));
     for (port, mtu, expected) in [(1, 9_000, 9_000), (2, 68, 9_000), (3, 1_400, 1_400), (4, 1_500, 1_400)] {
         gateway.stations.set(port, station(port as u8 + 1, mtu));
