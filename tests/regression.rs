@@ -41,6 +41,11 @@ fn slirp_tcp() {
     replay("slirp_tcp", 17, fuzz::slirp_tcp::run);
 }
 
+#[test]
+fn ipv6_services() {
+    replay("ipv6-services", 14, fuzz::ipv6_services::run);
+}
+
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
 const LIMITS: [u8; 3] = [7, 20, 15];
 /// VLAN 1, seven addresses, no storm limit, no guard.
@@ -237,6 +242,58 @@ fn write_slirp_tcp_seeds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/slirp_tcp");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, octets) in slirp_tcp_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}
+
+/// The seeds, from the format that `fuzz/ipv6_services.rs` reads.
+fn ipv6_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    // Sockets, a way out, IPv6; a message whose checksum is made right, from a link-local address, from here.
+    const SETUP: u8 = 3;
+    const GOOD: u8 = 0b11_000;
+    const NO_ADDRESS: u8 = 0b100;
+    let icmp = |how: u8, message: &[u8]| [&[32, how, message.len() as u8][..], message].concat();
+    let dhcp = |how: u8, message: &[u8]| [&[128, how, message.len() as u8][..], message].concat();
+    let seed = |name, parts: &[Vec<u8>]| (name, [&[SETUP][..], &parts.concat(), &[0, 20, 0, 255]].concat());
+    let source = [1, 1, 2, 0x58, 10, 88, 0, 2];
+    let asking = |options: &[u8]| [&[133, 0, 0, 0, 0, 0, 0, 0][..], options].concat();
+    let target = [&[135, 0, 0, 0, 0, 0, 0, 0, 0xfd, 0x58, 0, 1, 0, 2][..], &[0; 9], &[1]].concat();
+    let client = [0, 1, 0, 10, 0, 3, 0, 1, 2, 0x58, 10, 88, 0, 2];
+    let server = [0, 2, 0, 10, 0, 3, 0, 1, 2, 0x58, 10, 88, 0, 1];
+    let all =
+        [0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0, 12, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 4, 0, 0, 0, 3];
+    let message = |kind: u8, parts: &[&[u8]]| [&[kind, 1, 2, 3][..], &parts.concat()].concat();
+    let address = [&[0, 3, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 24, 0xfd, 0x58][..], &[0; 22]].concat();
+    let router = [&[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &source].concat();
+    vec![
+        seed("rs", &[icmp(GOOD, &asking(&source))]),
+        seed("rs-no-address", &[icmp(GOOD | NO_ADDRESS, &asking(&[]))]),
+        seed("rs-no-address-but-source", &[icmp(GOOD | NO_ADDRESS, &asking(&source))]),
+        seed("rs-option-of-zero", &[icmp(GOOD, &asking(&[1, 0, 2, 0x58, 10, 88, 0, 2]))]),
+        seed("rs-option-too-long", &[icmp(GOOD, &asking(&[1, 9, 2, 0x58, 10, 88, 0, 2]))]),
+        seed("rs-wrong-sum", &[icmp(0b10_000, &asking(&source)), icmp(0b01_000, &asking(&source))]),
+        seed("rs-flood", &vec![icmp(GOOD, &asking(&source)); 80]),
+        seed("ns", &[icmp(GOOD | 1, &[&target[..], &source].concat())]),
+        seed("ns-of-one-without-address", &[icmp(GOOD | NO_ADDRESS | 1, &target)]),
+        seed("ra-of-another", &[icmp(GOOD | 2, &router)]),
+        seed("information", &[dhcp(GOOD, &message(11, &[&client, &[0, 6, 0, 4, 0, 23, 0, 24]]))]),
+        seed("solicit", &[dhcp(GOOD, &message(1, &[&client, &all]))]),
+        seed("request", &[dhcp(GOOD, &message(3, &[&client, &server, &all]))]),
+        seed("renew-release-decline", &[5, 8, 9].map(|kind| dhcp(GOOD, &message(kind, &[&client, &server, &all])))),
+        seed("confirm-rebind", &[4, 6].map(|kind| dhcp(GOOD, &message(kind, &[&client, &address])))),
+        seed("dhcp-option-too-long", &[dhcp(GOOD, &message(11, &[&client[..9]]))]),
+        seed("dhcp-wrong-sum", &[dhcp(0b10_000, &message(11, &[&client]))]),
+        ("without-ipv6", [&[7][..], &icmp(GOOD, &asking(&source)), &dhcp(GOOD, &message(11, &[&client]))].concat()),
+        ("raw", [&[3, 192, 12][..], &[0x60, 0, 0, 0, 0, 0, 58, 255, 0xfe, 0x80, 0, 0]].concat()),
+    ]
+}
+
+#[test]
+#[ignore = "writes tests/corpus/ipv6-services anew, when the commands' format has changed"]
+fn write_ipv6_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/ipv6-services");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in ipv6_seeds() {
         std::fs::write(folder.join(name), octets).expect("a file");
     }
 }

@@ -154,7 +154,9 @@ impl Sockets {
                         exchange.datagrams.close(stations, slot);
                     }
                     self.ping_forbidden |= !is_udp && error.raw_os_error() == Some(libc::EACCES);
-                    gateway.refuse_packet(packet, (IcmpError::Prohibited, DropReason::SocketRefused), now)
+                    let is_unknown = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+                    let told = if is_unknown { IcmpError::NoRoute } else { IcmpError::Prohibited };
+                    gateway.refuse_packet(packet, (told, DropReason::SocketRefused), now)
                 }
             },
             DatagramFate::Query(client) => self.take_query(gateway, client, packet, now),
@@ -214,7 +216,8 @@ impl Sockets {
         let refused = DropReason::SocketRefused;
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENOBUFS) => Routed::Drop(packet.packet.into_frame(), DropReason::EgressFull),
-            Some(libc::ENETUNREACH) => gateway.refuse_packet(packet, (IcmpError::NoRoute, refused), now),
+            // EADDRNOTAVAIL: of a host whose IPv6 is turned off.
+            Some(libc::ENETUNREACH | libc::EADDRNOTAVAIL) => gateway.refuse_packet(packet, (IcmpError::NoRoute, refused), now),
             Some(libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => {
                 gateway.refuse_packet(packet, (IcmpError::Unreachable, refused), now)
             }

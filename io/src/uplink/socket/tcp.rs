@@ -102,8 +102,10 @@ enum Failure {
     Silent,
 }
 
-fn failure(error: &io::Error) -> Failure {
+fn failure(error: &io::Error, is_v6: bool) -> Failure {
     match error.raw_os_error() {
+        // A host whose IPv6 is turned off has no address to connect from.
+        Some(libc::EADDRNOTAVAIL) if is_v6 => Failure::Told(IcmpError::NoRoute),
         Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::ECONNABORTED) => Failure::Reset,
         Some(libc::ENETUNREACH | libc::EAFNOSUPPORT) => Failure::Told(IcmpError::NoRoute),
         Some(libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => Failure::Told(IcmpError::Unreachable),
@@ -159,7 +161,7 @@ impl Sockets {
         if let Some((exchange, stations, _)) = gateway.exchange_mut() {
             exchange.close(stations, slot);
         }
-        match failure(&error) {
+        match failure(&error, matches!(packet.packet, AnyPacket::V6(_))) {
             Failure::Reset => gateway.reset_packet(packet, DropReason::SocketRefused),
             Failure::Told(told) => gateway.refuse_packet(packet, (told, DropReason::SocketRefused), now),
             Failure::Silent => Routed::Drop(packet.packet.into_frame(), DropReason::SocketRefused),
@@ -298,7 +300,7 @@ impl Sockets {
             }
             return self.forget(slot);
         }
-        match failure(error) {
+        match failure(error, false) {
             Failure::Reset => {
                 if let Some(flow) = exchange.flows.get_mut(slot) {
                     flow.tcp.reset();
