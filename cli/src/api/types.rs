@@ -399,20 +399,6 @@ pub struct NatRow {
     pub bytes: u64,
 }
 
-/// Who is behind an address.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Neighbor {
-    /// `inside` or `uplink`.
-    pub side: String,
-    pub address: IpAddr,
-    pub mac: Option<String>,
-    pub state: String,
-    /// Seconds since it was confirmed.
-    pub age: Option<u64>,
-    /// The container.
-    pub name: Option<String>,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,

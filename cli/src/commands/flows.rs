@@ -1,6 +1,7 @@
 //! `flows`, `flush flows`, `nat`, `neigh`: what the NAT knows.
 use crate::api::client::Client;
-use crate::api::types::{Flow, Inside, NatRow, Neighbor, Verb};
+use crate::api::outside::Neighbor;
+use crate::api::types::{Flow, Inside, NatRow, Verb};
 use crate::args::Flows;
 use crate::print;
 use anyhow::Result;

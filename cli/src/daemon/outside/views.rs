@@ -1,6 +1,7 @@
 //! What is listed of the outside: published ports, rules, sessions, neighbours.
 use super::*;
-use crate::api::types::{Flow, Inside, NatRow, Neighbor, Page, Published};
+use crate::api::outside::Neighbor;
+use crate::api::types::{Flow, Inside, NatRow, Page, Published};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
