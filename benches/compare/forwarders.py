@@ -1,6 +1,7 @@
 """The forwarders compared. Each is a function that sets two namespaces up in a lab and joins them; it returns a Joined."""
 
 import dataclasses
+import json
 import os
 import time
 
@@ -13,6 +14,16 @@ SUBNET = "10.99.7.0/24"
 EXTERNAL, ROUTER = "198.51.100.2", "198.51.100.1"
 REMOTE = "203.0.113.9"
 IPERF, PUBLISHED = 5201, 8080
+
+# The same in IPv6; a container of ours has an address of the switch's.
+A6, GATEWAY6, SUBNET6 = "fd99:7::1", "fd99:7::fe", "fd99:7::/64"
+EXTERNAL6, ROUTER6 = "2001:db8::2", "2001:db8::1"
+REMOTE6 = "2001:db8:9::9"
+
+
+def of_family(lab, v4, v6):
+    """What is measured: one of two addresses."""
+    return v6 if lab.ipv6 else v4
 
 
 @dataclasses.dataclass
@@ -66,6 +77,11 @@ class Ours:
 
     def say(self, *verb):
         run(*self.at_home, self.program, *verb, env=self.env)
+
+    def gateway(self):
+        """Its address of the family that is measured."""
+        info = json.loads(run(*self.at_home, self.program, "show", "--json", env=self.env))
+        return info["gateway6"].partition("/")[0] if self.lab.ipv6 else info["gateway"]
 
     def attach(self, name, kind, address, *options):
         """Attaches a namespace; returns the seconds that the command took."""
@@ -124,15 +140,24 @@ def world(lab):
     lab.veth(middle, "up0", outside)
     lab.address(outside, ROUTER)
     run("ip", "-n", outside, "address", "add", REMOTE + "/32", "dev", "lo")
+    lab.address6(outside, ROUTER6)
+    lab.address6(outside, REMOTE6, "lo", 128)
     return a, middle, outside
+
+
+def through(lab, a, outside, forwarder, port=PUBLISHED, **more):
+    """A way from `a` to the host outside, which comes back to `port` of the external address."""
+    target, external = of_family(lab, REMOTE, REMOTE6), of_family(lab, EXTERNAL, EXTERNAL6)
+    return Joined(a, outside, forwarder, target, (external, port), **more)
 
 
 def nat_ours(lab, programs):
     a, middle, outside = world(lab)
     switch = Ours(lab, programs, home=middle)
     switch.attach(a, "tap", A, "-p", f"{PUBLISHED}:{IPERF}")
-    switch.say("uplink", "set", "packet", "up0", "--ip", EXTERNAL + "/24", "--gateway", ROUTER)
-    return Joined(a, outside, switch.daemon, REMOTE, (EXTERNAL, PUBLISHED))
+    v6 = ("--ip", EXTERNAL6 + "/64", "--gateway", ROUTER6) if lab.ipv6 else ()
+    switch.say("uplink", "set", "packet", "up0", "--ip", EXTERNAL + "/24", "--gateway", ROUTER, *v6)
+    return through(lab, a, outside, switch.daemon)
 
 
 def nat_relay(lab, programs):
@@ -142,7 +167,9 @@ def nat_relay(lab, programs):
     forwarder.wait_until_it_says("relaying")
     lab.address(a, EXTERNAL)
     run("ip", "-n", a, "route", "add", "default", "via", ROUTER)
-    return Joined(a, outside, forwarder, REMOTE, (EXTERNAL, IPERF))
+    lab.address6(a, EXTERNAL6)
+    lab.route6(a, ROUTER6)
+    return through(lab, a, outside, forwarder, IPERF)
 
 
 def nat_kernel(lab, _programs):
@@ -159,11 +186,18 @@ def nat_kernel(lab, _programs):
     lab.inside(middle, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
     lab.address(a, A)
     run("ip", "-n", a, "route", "add", "default", "via", GATEWAY)
-    nat = ("iptables", "-w", "-t", "nat", "-A")
-    lab.inside(middle, *nat, "POSTROUTING", "-s", SUBNET, "!", "-o", "bridge", "-j", "MASQUERADE")
-    there = ("--dport", str(PUBLISHED), "-j", "DNAT", "--to-destination", f"{A}:{IPERF}")
+    if lab.ipv6:
+        lab.inside(middle, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    lab.address6(middle, GATEWAY6, "bridge")
+    lab.address6(middle, EXTERNAL6, "up0")
+    lab.route6(middle, ROUTER6)
+    lab.address6(a, A6)
+    lab.route6(a, GATEWAY6)
+    nat = (of_family(lab, "iptables", "ip6tables"), "-w", "-t", "nat", "-A")
+    lab.inside(middle, *nat, "POSTROUTING", "-s", of_family(lab, SUBNET, SUBNET6), "!", "-o", "bridge", "-j", "MASQUERADE")
+    there = ("--dport", str(PUBLISHED), "-j", "DNAT", "--to-destination", f"{of_family(lab, A, f'[{A6}]')}:{IPERF}")
     lab.inside(middle, *nat, "PREROUTING", "!", "-i", "bridge", "-p", "tcp", *there)
-    return Joined(a, outside, None, REMOTE, (EXTERNAL, PUBLISHED))
+    return through(lab, a, outside, None)
 
 
 def open_vswitch(lab, _programs):
@@ -207,6 +241,7 @@ class Row:
     both_ways: bool = False
     tools: tuple = ()
     measures: tuple = ()
+    ipv6: bool = True
 
 
 # A row beside its floor, so that the two are measured close in time.

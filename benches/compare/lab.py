@@ -25,6 +25,7 @@ PACKAGES = {
     "arping": "iputils-arping",
     "ip": "iproute2",
     "iperf3": "iperf3",
+    "ip6tables": "iptables",
     "iptables": "iptables",
     "nginx": "nginx-light",
     "ovs-vsctl": "openvswitch-switch",
@@ -145,6 +146,8 @@ class Lab:
     """One set-up: its namespaces, processes and scratch directory. `with Lab() as lab:` undoes all of it."""
 
     serial = 0
+    # Measure over IPv6: every namespace speaks it, and every forwarder has addresses of both families.
+    ipv6 = False
 
     def __init__(self):
         Lab.serial += 1
@@ -195,11 +198,14 @@ class Lab:
                 write(path, value)
 
     def namespace(self, label):
-        """A namespace with nothing in it that speaks unasked (no IPv6: no router solicitations, no MLD)."""
+        """A namespace with nothing in it that speaks unasked (no IPv6: no router solicitations, no MLD), unless IPv6 is measured."""
         name = self.prefix + label
         self.spaces.append(name)
         run("ip", "netns", "add", name)
-        self.inside(name, "sh", "-c", "echo 1 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/default/disable_ipv6")
+        # With IPv6, an address is good at once.
+        setting, value = ("accept_dad", 0) if self.ipv6 else ("disable_ipv6", 1)
+        files = " ".join(f"/proc/sys/net/ipv6/conf/{which}/{setting}" for which in ("all", "default"))
+        self.inside(name, "sh", "-c", f"echo {value} | tee {files}")
         run("ip", "-n", name, "link", "set", "lo", "up")
         return name
 
@@ -217,6 +223,15 @@ class Lab:
     def address(self, name, address):
         run("ip", "-n", name, "address", "add", address + "/24", "dev", "eth0")
         run("ip", "-n", name, "link", "set", "eth0", "up")
+
+    def address6(self, name, address, interface="eth0", length=64):
+        """The same in IPv6, where that is measured, to an interface that is up."""
+        if self.ipv6:
+            run("ip", "-n", name, "address", "add", f"{address}/{length}", "dev", interface, "nodad")
+
+    def route6(self, name, router):
+        if self.ipv6:
+            run("ip", "-n", name, "route", "add", "default", "via", router)
 
     def mac(self, name):
         return json.loads(run("ip", "-n", name, "-json", "link", "show", "eth0"))[0]["address"]

@@ -155,11 +155,15 @@ def measure(row, programs, seconds):
         return values
 
 
+def in_url(address):
+    return f"[{address}]" if ":" in address else address
+
+
 def nginx(lab, joined):
     """A web server in b, at the target."""
     config = lab.path("nginx.conf")
     with open(config, "w", encoding="ascii") as file:
-        file.write(NGINX.format(directory=lab.directory, address=joined.target))
+        file.write(NGINX.format(directory=lab.directory, address=in_url(joined.target)))
     server = lab.start_inside(joined.b, "nginx", "-c", config)
 
     def answers():
@@ -171,7 +175,7 @@ def nginx(lab, joined):
 
 def requests(lab, joined, seconds, *headers):
     """Requests a second that a's clients get answered."""
-    command = ["wrk", "-t", "2", "-c", str(CLIENTS), "-d", f"{seconds}s", *headers, f"http://{joined.target}/"]
+    command = ["wrk", "-t", "2", "-c", str(CLIENTS), "-d", f"{seconds}s", *headers, f"http://{in_url(joined.target)}/"]
     said = lab.inside(joined.a, *command, timeout=seconds + 30)
     rate, count = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"(\d+) requests in", said)
     if rate is None or count is None or int(count.group(1)) == 0:

@@ -4,11 +4,12 @@ Each is a function as in forwarders.py. The host is played by a namespace that h
 server is in one outside, behind a veth. Everything runs as root: pasta is told to stay it (--runas 0), for its sandbox needs no user then.
 """
 
-from forwarders import EXTERNAL, GATEWAY, IPERF, PUBLISHED, REMOTE, ROUTER, SUBNET, A, Joined, Ours, Row, world
+from forwarders import EXTERNAL, EXTERNAL6, GATEWAY, IPERF, PUBLISHED, REMOTE, ROUTER, ROUTER6, SUBNET, A, Joined, Ours, Row, of_family
+from forwarders import through, world
 from lab import run, wait_for
 
 BEST_MTU = 65520  # What both recommend, and what Podman, Docker and RootlessKit set
-SLIRP_GATEWAY = "10.0.2.2"
+SLIRP_GATEWAY, SLIRP_GATEWAY6 = "10.0.2.2", "fd00::2"
 TRANSLATED, TRANSLATE_GATEWAY = "10.0.2.100", "10.0.2.2"
 TUNED = {f"/proc/sys/net/core/{way}mem_max": str(16 << 20) for way in "rw"}
 
@@ -19,15 +20,17 @@ def host(lab):
     run("ip", "-n", middle, "link", "set", "up0", "arp", "on")
     run("ip", "-n", middle, "address", "add", EXTERNAL + "/24", "dev", "up0")
     run("ip", "-n", middle, "route", "add", "default", "via", ROUTER)
+    lab.address6(middle, EXTERNAL6, "up0")
+    lab.route6(middle, ROUTER6)
     return a, middle, outside
 
 
-def configured(forwarder, name):
+def configured(lab, forwarder, name):
     """Waits until a forwarder has given the container its default route."""
 
     def routed():
         forwarder.check()
-        return "default" in run("ip", "-n", name, "route")
+        return "default" in run("ip", "-n", name, *(("-6",) if lab.ipv6 else ()), "route")
 
     wait_for(f'a default route from "{" ".join(forwarder.command)}"', routed)
 
@@ -38,7 +41,7 @@ def ours(lab, programs):
     switch.attach(a, "tap", A)
     switch.say("uplink", "set", "socket")
     publish = lambda: switch.say("publish", f"{PUBLISHED}:{IPERF}", a)
-    return Joined(a, outside, switch.daemon, REMOTE, (EXTERNAL, PUBLISHED), GATEWAY, publish)
+    return through(lab, a, outside, switch.daemon, gateway=switch.gateway(), publish=publish)
 
 
 def translate(lab, programs):
@@ -53,10 +56,11 @@ def translate(lab, programs):
 def slirp4netns(mtu):
     def join(lab, _programs):
         a, middle, outside = host(lab)
-        command = ("slirp4netns", "--configure", "--mtu", str(mtu), "--netns-type=path", f"/run/netns/{a}", "eth0")
+        v6 = ("--enable-ipv6",) if lab.ipv6 else ()
+        command = ("slirp4netns", "--configure", *v6, "--mtu", str(mtu), "--netns-type=path", f"/run/netns/{a}", "eth0")
         forwarder = lab.start_inside(middle, *command)
-        configured(forwarder, a)
-        return Joined(a, outside, forwarder, REMOTE, (), SLIRP_GATEWAY)
+        configured(lab, forwarder, a)
+        return through(lab, a, outside, forwarder, gateway=of_family(lab, SLIRP_GATEWAY, SLIRP_GATEWAY6))
 
     return join
 
@@ -68,11 +72,11 @@ def pasta(mtu, tuned=False):
         lab.inside(middle, "sh", "-c", "echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range")
         if tuned:
             lab.set_for_now(TUNED)
-        command = ["pasta", "--foreground", "--quiet", "--runas", "0", "--ipv4-only", "--config-net", "--ns-ifname", "eth0", "--mtu", str(mtu)]
+        command = ["pasta", "--foreground", "--quiet", "--runas", "0", of_family(lab, "--ipv4-only", "--ipv6-only"), "--config-net", "--ns-ifname", "eth0", "--mtu", str(mtu)]
         command += ["-t", f"{PUBLISHED}:{IPERF}", "-u", "none", "-T", "none", "-U", "none", "--netns", f"/run/netns/{a}"]
         forwarder = lab.start_inside(middle, *command)
-        configured(forwarder, a)
-        return Joined(a, outside, forwarder, REMOTE, (EXTERNAL, PUBLISHED), ROUTER)
+        configured(lab, forwarder, a)
+        return through(lab, a, outside, forwarder, gateway=of_family(lab, ROUTER, ROUTER6))
 
     return join
 
@@ -82,7 +86,8 @@ ALL = (*STREAMS, "out-4", "in-4", "published", "requests", "connections", "udp",
 
 ROWS = {
     "uplink": Row(ours, "vswitch, socket uplink", measures=ALL),
-    "translate": Row(translate, "translate, MTU 1500", measures=(*STREAMS, "requests", "connections")),
+    # It speaks IPv4 only.
+    "translate": Row(translate, "translate, MTU 1500", measures=(*STREAMS, "requests", "connections"), ipv6=False),
     "slirp4netns": Row(
         slirp4netns(BEST_MTU),
         "slirp4netns, MTU 65520",
