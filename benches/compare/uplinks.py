@@ -21,6 +21,8 @@ def host(lab):
     run("ip", "-n", middle, "address", "add", EXTERNAL + "/24", "dev", "up0")
     run("ip", "-n", middle, "route", "add", "default", "via", ROUTER)
     lab.address6(middle, EXTERNAL6, "up0")
+    # pasta uses no interface without one.
+    lab.address6(middle, "fe80::2", "up0")
     lab.route6(middle, ROUTER6)
     return a, middle, outside
 

@@ -79,14 +79,17 @@ fn host_and_containers_reach_each_other() {
     switch.assert_balanced();
 }
 
-/// A container that sends router advertisements is believed by other containers, which let themselves in for that, not by the host.
+/// A container that sends router advertisements is believed by one that lets itself in for that, not by the host, nor by what attach configured.
 #[test]
 fn no_container_sets_the_hosts_routes() {
     let Some(()) = privileged() else { return };
     let (world, other) = (World::new("ra"), TestNs::new("rao"));
     world.attach_host();
     world.switch.ok(&["attach", &other.name]);
-    assert_eq!(inside_ok(&world.host, &["sysctl", "-n", "net.ipv6.conf.vswitch0.accept_ra"]), "0\n");
+    for (ns, iface) in [(&world.host, "vswitch0"), (&other, "eth0")] {
+        assert_eq!(inside_ok(ns, &["sysctl", "-n", &format!("net.ipv6.conf.{iface}.accept_ra")]), "0\n");
+    }
+    inside_ok(&other, &["sysctl", "-q", "-w", "net.ipv6.conf.eth0.accept_ra=1"]);
     let script = "import socket\n\
                   s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)\n\
                   s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)\n\

@@ -265,6 +265,8 @@ fn a_network_without_ipv6() {
     ip(&["-n", &ns.name, "link", "set", "eth0", "up"]);
     wait_for("solicitations counted", || switch.drops("gateway-unserved") > 0);
     assert_eq!(global(&ns), (vec![], vec![]));
+    let error = switch.fails(1, &["publish", "[::1]:8080:80", "web"]);
+    assert!(error.contains("has no IPv6"), "{error}");
     // It is the network's: after a restart, in a file, and after the daemon was killed.
     switch.ok(&["restart"]);
     assert_eq!(switch.json(&["show"])["gateway6"], Value::Null);

@@ -2,6 +2,8 @@
 //!
 //! A message counts only from its own link: hop limit 255, code 0, right checksum (RFC 4861 7.1). exception: fragmented or behind extension
 //! headers it is no message to us (RFC 6980 says the first, nobody sends the second).
+use crate::checksum;
+use crate::flow::Address;
 use core::net::Ipv6Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{EthernetAddress, Icmpv6Packet, Icmpv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress};
@@ -75,8 +77,10 @@ pub fn read(frame: &FrameBuf) -> Result<(Ipv6Addr, Ipv6Addr, Message), DropReaso
     if ip.hop_limit() != HOP_LIMIT || message.get(1) != Some(&0) {
         return Err(MALFORMED);
     }
-    let icmp = Icmpv6Packet::new_checked(message).map_err(|_| MALFORMED)?;
-    let Ok(Icmpv6Repr::Ndisc(nd)) = Icmpv6Repr::parse(&src, &dst, &icmp, &ChecksumCapabilities::default()) else {
+    // Here, for smoltcp looks at none where it is fuzzed.
+    let sum = checksum::add(checksum::sum(message), src.pseudo(dst, ICMPV6, message.len() as u32));
+    let icmp = Icmpv6Packet::new_checked(message).ok().filter(|_| sum == 0xffff).ok_or(MALFORMED)?;
+    let Ok(Icmpv6Repr::Ndisc(nd)) = Icmpv6Repr::parse(&src, &dst, &icmp, &ChecksumCapabilities::ignored()) else {
         return Err(MALFORMED);
     };
     let mac = |address: Option<RawHardwareAddress>| {

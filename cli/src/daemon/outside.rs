@@ -325,6 +325,9 @@ impl Daemon {
     pub(super) fn publish(&mut self, connection: ConnectionId, spec: &str, names: Vec<String>, from: Vec<String>) -> Result<Value> {
         let spec: Spec = spec.parse()?;
         judge(&spec, &names)?;
+        if spec.address.is_some_and(|address| address.is_ipv6()) && self.registry.network.gateway6().is_none() {
+            bail!(PublishProblem::SpecWithoutIpv6 { spec: spec.to_string() });
+        }
         for name in &names {
             if self.registry.attached(name)?.0.reach == Reach::Host {
                 bail!(PublishProblem::ToHost { spec: spec.to_string(), name: name.clone() });

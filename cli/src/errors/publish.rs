@@ -77,6 +77,8 @@ pub enum PublishProblem {
     HostAddress { address: IpAddr, iface: String },
     #[error("no --ip: say which address of the uplink's network is to be vswitch's own")]
     NoAddress,
+    #[error("{spec} is at an IPv6 address, and the network has no IPv6: publish at another, or start without --no-ipv6")]
+    SpecWithoutIpv6 { spec: String },
     #[error("--ip {address} would have nobody to serve, the network has no IPv6: leave it out, or start without --no-ipv6")]
     NoIpv6 { address: Ipv6Addr },
     #[error("there is no interface \"{iface}\": {}", choice(.there))]
@@ -158,6 +160,8 @@ mod tests {
             => "--ip 192.0.2.0 can be no host's on that link: give an address that can",
         HostAddress { address: IpAddr::from([192, 0, 2, 2]), iface: "eth0".into() }
             => "--ip 192.0.2.2 is the host's own, on eth0: give vswitch another of that network, for both cannot have one",
+        SpecWithoutIpv6 { spec: "[::1]:80:80/tcp".into() }
+            => "[::1]:80:80/tcp is at an IPv6 address, and the network has no IPv6: publish at another, or start without --no-ipv6",
         NoIpv6 { address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1) }
             => "--ip 2001:db8::1 would have nobody to serve, the network has no IPv6: leave it out, or start without --no-ipv6",
         NoAddress {} => "no --ip: say which address of the uplink's network is to be vswitch's own",

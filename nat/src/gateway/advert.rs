@@ -51,6 +51,9 @@ const HOPS: u8 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Advert {
     leads_out: bool,
+    /// Whether names are answered, and whether they ever were: who was told so is told when they are no longer.
+    names: bool,
+    named: bool,
     /// Of the first ones, how many are to come.
     initial: u8,
     due: Time,
@@ -72,16 +75,17 @@ struct Said {
 }
 
 impl Advert {
-    fn new(leads_out: bool, key: [u64; 2], now: Time) -> Self {
-        Self { leads_out, initial: INITIAL, due: now, sent: None, random: Random::new(key) }
+    fn new((leads_out, names): (bool, bool), key: [u64; 2], now: Time) -> Self {
+        Self { leads_out, names, named: names, initial: INITIAL, due: now, sent: None, random: Random::new(key) }
     }
 
     /// Another picture: to be told at once, as the first ones were (RFC 4861 6.2.4).
-    fn change(&mut self, leads_out: bool, now: Time) {
-        if self.leads_out == leads_out {
+    fn change(&mut self, (leads_out, names): (bool, bool), now: Time) {
+        if (self.leads_out, self.names) == (leads_out, names) {
             return;
         }
-        self.leads_out = leads_out;
+        (self.leads_out, self.names) = (leads_out, names);
+        self.named |= names;
         self.initial = INITIAL;
         self.due = self.sent.map_or(now, |sent| sent.after(MIN_DELAY)).max(now);
     }
@@ -143,12 +147,14 @@ fn mtu(stations: &Stations) -> u16 {
 }
 
 impl Gateway {
-    /// Advertises the gateway as a router from now on, or says that something is different: whether IPv6 leads anywhere outside.
+    /// Advertises the gateway as a router from now on, or says that something is different: whether IPv6 leads anywhere outside, or another
+    /// uplink.
     pub fn advertise(&mut self, leads_out: bool, now: Time) {
         // Another sequence than that of ports.
         let key = [self.key[0].rotate_left(32), self.key[1]];
+        let picture = (leads_out, self.serves_names());
         if self.config.v6.is_some() {
-            self.advert.get_or_insert_with(|| Advert::new(leads_out, key, now)).change(leads_out, now);
+            self.advert.get_or_insert_with(|| Advert::new(picture, key, now)).change(picture, now);
         }
     }
 
@@ -162,9 +168,9 @@ impl Gateway {
     /// exception: without MIN_DELAY_BETWEEN_RAS, for nobody is there later.
     #[must_use]
     pub fn cease(&mut self, pool: &mut FramePool) -> Option<Routed> {
-        self.advert.take()?;
+        let advert = self.advert.take()?;
         self.stations.iter().next()?;
-        let said = Said { router: 0, names: self.serves_names().then_some(0), ..self.said()? };
+        let said = Said { router: 0, names: advert.named.then_some(0), ..self.said()? };
         self.to_all(pool, &said)
     }
 
@@ -175,11 +181,12 @@ impl Gateway {
 
     fn said(&self) -> Option<Said> {
         let leads_out = self.advert.is_some_and(|advert| advert.leads_out);
+        let named = self.advert.is_some_and(|advert| advert.named);
         Some(Said {
             mac: self.config.mac,
             v6: self.config.v6?,
             router: if leads_out { LIFETIME } else { 0 },
-            names: self.serves_names().then_some(LIFETIME),
+            names: if self.serves_names() { Some(LIFETIME) } else { named.then_some(0) },
             mtu: mtu(&self.stations),
         })
     }

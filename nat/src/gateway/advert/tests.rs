@@ -123,6 +123,18 @@ fn names_are_told_where_they_are_answered() {
 }
 
 #[test]
+fn rfc8106_5_1_names_that_are_no_longer_answered_have_a_lifetime_of_0() {
+    let mut gateway = gateway();
+    gateway.set_exchange(true);
+    gateway.advertise(true, secs(0));
+    assert!(poll(&mut gateway, secs(0)).is_some());
+    gateway.set_exchange(false);
+    gateway.advertise(true, secs(5));
+    let (lifetime, _, options) = read(&poll(&mut gateway, secs(5)).expect("told at once"));
+    assert_eq!((lifetime, &options[4..8], &options[28..32]), (1_800, &[0; 4][..], &[0; 4][..]));
+}
+
+#[test]
 fn rfc4861_6_2_4_three_soon_and_then_at_random() {
     let mut gateway = gateway();
     assert_eq!((gateway.deadline(), gateway.advertises()), (None, None), "not asked to");
