@@ -49,10 +49,9 @@ fn secs(secs: u64) -> Time {
 
 fn poll(gateway: &mut Gateway, now: Time) -> Option<Vec<u8>> {
     let mut pool = FramePool::new(1);
-    match gateway.poll_output(&mut pool, now)? {
-        Routed::Generated(Side::Inside, frame) => Some(frame.bytes().to_vec()),
-        other => panic!("{other:?}"),
-    }
+    let routed = gateway.poll_output(&mut pool, now)?;
+    let Routed::Generated(Side::Inside, frame) = routed else { panic!("{routed:?}") };
+    Some(frame.bytes().to_vec())
 }
 
 fn solicitation(src: Ipv6Addr, options: &[u8]) -> Vec<u8> {
@@ -77,7 +76,13 @@ fn ask(gateway: &mut Gateway, octets: &[u8], now: Time) -> Result<Vec<u8>, DropR
     match gateway.receive(frame, &head, 1, now) {
         Routed::Reply(Side::Inside, frame) => Ok(frame.bytes().to_vec()),
         Routed::Drop(_, reason) => Err(reason),
-        other => panic!("{other:?}"),
+        other @ (Routed::Reply(..)
+        | Routed::Refuse(..)
+        | Routed::Forward(..)
+        | Routed::Socket(_)
+        | Routed::Generated(..)
+        | Routed::Held
+        | Routed::Consumed(_)) => panic!("{other:?}"),
     }
 }
 
@@ -248,10 +253,8 @@ fn ask_any(gateway: &mut Gateway, octets: &[u8]) -> Option<Vec<u8>> {
     let mut frame = FramePool::new(1).take().unwrap();
     assert!(frame.fill(octets));
     let head = Head::parse(frame.bytes(), None).ok()?;
-    match gateway.receive(frame, &head, 1, secs(0)) {
-        Routed::Reply(_, frame) => Some(frame.bytes().to_vec()),
-        _ => None,
-    }
+    let Routed::Reply(_, frame) = gateway.receive(frame, &head, 1, secs(0)) else { return None };
+    Some(frame.bytes().to_vec())
 }
 
 #[test]

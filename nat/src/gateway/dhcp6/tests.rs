@@ -79,7 +79,12 @@ fn receive(gateway: &mut Gateway, octets: &[u8]) -> Fate {
         }
         Routed::Consumed(_) => Fate::Consumed,
         Routed::Drop(_, reason) => Fate::Drop(reason),
-        other => panic!("{other:?}"),
+        other @ (Routed::Reply(..)
+        | Routed::Refuse(..)
+        | Routed::Forward(..)
+        | Routed::Socket(_)
+        | Routed::Generated(..)
+        | Routed::Held) => panic!("{other:?}"),
     }
 }
 
