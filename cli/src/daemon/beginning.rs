@@ -60,7 +60,7 @@ impl Beginning {
         let fdb = FdbLimits { entries: hello.fdb_limit, ageing: Duration::from_secs(hello.ageing) };
         let started = Instant::now().checked_sub(Duration::from_secs(hello.uptime)).unwrap_or_else(Instant::now);
         Ok(Self {
-            network: hello.network()?,
+            network: Network::of(hello.gateway, hello.prefix)?.with_ipv6(hello.ipv6),
             fdb,
             group_forward: hello.group_forward,
             listener: listener.into(),

@@ -19,7 +19,7 @@ mod sockets;
 
 use super::registry::{self, Container};
 use super::watches::Watches;
-use super::{Daemon, network::Network, network6::Ipv6};
+use super::{Daemon, network6::Ipv6};
 use crate::api::leases::Addresses;
 use crate::api::types::{FdbEntry, Kind, NsId, Reach, WatchKind};
 use crate::errors::HandoverProblem;
@@ -330,12 +330,6 @@ pub fn greet(channel: &mut Channel) -> Result<Taken> {
     channel.other = Other::of_lock(&lock);
     checkpoint("new-greeted");
     Ok(Taken { hello, listener, lock })
-}
-
-impl Hello {
-    pub fn network(&self) -> Result<Network> {
-        Ok(Network::of(self.gateway, self.prefix)?.with_ipv6(self.ipv6))
-    }
 }
 
 impl Daemon {
