@@ -13,7 +13,13 @@ fn mac(number: u32) -> UnicastMac {
 
 /// A switch of 16 ports, its table as large as by default, that knows `count` addresses, and frames between random pairs of them.
 fn prepared(count: u32) -> (Switch, Vec<(PortId, [u8; 14])>) {
-    let mut switch = Switch::new(SwitchConfig { mac: mac(u32::MAX), fdb: FdbLimits::default(), group_forward: 0, seed: 42 });
+    let mut switch = Switch::new(SwitchConfig {
+        mac: mac(u32::MAX),
+        fdb: FdbLimits::default(),
+        group_forward: 0,
+        flood_unregistered: true,
+        seed: 42,
+    });
     let config = PortConfig { fdb_limit: 1 << 16, ..PortConfig::default() };
     let ports: Vec<PortId> = (0..16).map(|_| switch.add_port(config.clone()).unwrap()).collect();
     let frame = |src: u32, dst: u32| {

@@ -10,7 +10,7 @@ use vswitch_nat::flow::protocol;
 use vswitch_nat::forward::{Backend, Rule, RuleId};
 use vswitch_nat::nat::{Nat, NatConfig, SESSIONS_V4};
 use vswitch_nat::packet::{Packet, tcp};
-use vswitch_nat::station::{Limits, Station, Stations};
+use vswitch_nat::station::{AddressGuard, Limits, Station, Stations};
 use vswitch_switch::{FrameBuf, FramePool, Time, UnicastMac};
 
 const INSIDE: [u8; 4] = [10, 88, 0, 2];
@@ -81,7 +81,7 @@ impl World {
         let mut stations = Stations::new(1);
         let limits = Limits { sessions: u32::MAX, ports: u32::MAX };
         let mac = UnicastMac::for_ipv4(INSIDE);
-        stations.set(PORT, Station { mac, v4: Some(INSIDE.into()), v6: None, mtu: 1_500, limits });
+        stations.set(PORT, Station { mac, v4: Some(INSIDE.into()), v6: None, mtu: 1_500, limits, guard: AddressGuard::default() });
         let now = Time::from_secs(1);
         nat.set_addresses::<Ipv4Addr>(&mut stations, vec![EXTERNAL.into()], Vec::new(), now);
         let pool = FramePool::new(BATCH as usize);

@@ -105,6 +105,10 @@ pub struct Stats {
     pub ageing: Duration,
     /// Reserved group addresses let through, see [`vswitch_switch::SwitchConfig`].
     pub group_forward: u16,
+    /// Memberships of multicast groups.
+    pub groups: u32,
+    /// Reports of such that found no room: their ports got everything.
+    pub groups_full: u64,
     /// Events of the switch that nobody fetched in time.
     pub events_lost: u64,
 }

@@ -1,6 +1,6 @@
 //! Switch, gateway and ports composed; no fd in sight. Start reading here, at [`Datapath::from_port`].
 //!
-//! A frame's way: `Port::receive -> Head::parse -> Switch::forward -> Port::send`, or to the gateway, whose answer goes back into
+//! A frame's way: `Port::receive -> Head::parse -> Switch::admit -> Gateway::inspect -> Switch::onward -> Port::send`, or to the gateway, whose answer goes back into
 //! `Switch::forward`, and whose routed packets go to the uplink. Back: `uplink -> Gateway -> Switch::forward -> Port::send`. A flood sends the one buffer to each port in turn and copies nothing. A breath sends at most
 //! [`COPIES_PER_BREATH`] flood copies; a flood that is not through then waits in `floods`, first come, first served, and the next breath
 //! resumes it. Known unicast goes on meanwhile, from the same port too; only a port whose flood is of unknown unicast is not read, for its
@@ -9,7 +9,7 @@
 //! Frames that wait (for a packet port's batch, for a flood's rest) lie in the arena, counted by who refers to them, and go back to the pool
 //! with the last reference. Every frame has one fate; [`Datapath::accounts`] adds them up.
 //!
-//! Reading is in `datapath/inhale.rs`, floods in `datapath/floods.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
+//! Reading is in `datapath/inhale.rs`, what is refused or answered at the switch in `datapath/inspected.rs`, floods in `datapath/floods.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
 use crate::capture::Capture;
 use crate::counters::{Accounts, PortCounters, PortStats, Stats};
 use crate::port::Port;
@@ -19,6 +19,7 @@ use crate::uplink::Sockets;
 use std::collections::VecDeque;
 use std::io;
 use vswitch_nat::gateway::{Gateway, Routed, Side};
+use vswitch_nat::inspect::Inspected;
 use vswitch_nat::offload;
 use vswitch_switch::frame::MAX_FRAME;
 use vswitch_switch::port::MAX_PORTS;
@@ -29,6 +30,7 @@ use vswitch_switch::{
 };
 
 mod floods;
+mod inspected;
 pub use floods::{FLOODS_WAITING, FLOODS_WAITING_PER_PORT};
 mod inhale;
 mod ports;
@@ -141,7 +143,26 @@ impl Datapath {
             Ok(head) => head,
             Err(reason) => return self.drop_frame(ingress, frame, reason),
         };
-        match self.switch.forward(ingress, &head, now) {
+        let admitted = match self.switch.admit(ingress, &head, now) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.drop_frame(ingress, frame, reason),
+        };
+        // What the gateway says is its own.
+        if ingress != PortId::GATEWAY
+            && let Some(gateway) = &mut self.gateway
+        {
+            match gateway.inspect(&frame, &head, ingress.get(), now) {
+                Inspected::Pass => {}
+                inspected => return self.inspected(inspected, admitted, &head, frame, now),
+            }
+        }
+        let forward = self.switch.onward(admitted, &head, now);
+        self.forwarded(forward, ingress, frame, now);
+    }
+
+    #[inline]
+    fn forwarded(&mut self, forward: Forward, ingress: PortId, frame: FrameBuf, now: Time) {
+        match forward {
             Forward::To(Egress::One(PortId::GATEWAY, _)) => self.gateway_takes(ingress, frame, now),
             Forward::To(Egress::One(egress, tag)) => self.port_takes(egress, frame, tag),
             Forward::To(Egress::Flood(flood)) => self.start_flood(flood, frame, now),

@@ -26,8 +26,10 @@ use std::time::Duration;
 use vswitch_nat::gateway::dhcp::LeaseNews;
 use vswitch_nat::gateway::route::DhcpNews;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
+use vswitch_nat::inspect::GuardNews;
 use vswitch_nat::wan::reach::RouterNews;
 use vswitch_switch::fdb::{FdbError, FdbRow};
+use vswitch_switch::groups::GroupRow;
 use vswitch_switch::switch::PortError;
 use vswitch_switch::{Mac, PortConfig, PortId, Switch, SwitchConfig, SwitchEvent, Time, Vid};
 
@@ -89,6 +91,8 @@ pub enum WorkerEvent {
     MirrorEnded(Ticket, Captured),
     /// See [`SwitchEvent`].
     Switch(SwitchEvent),
+    /// See [`GuardNews`].
+    Guard(GuardNews),
     /// The kernel refuses echo sockets (net.ipv4.ping_group_range).
     PingForbidden,
     /// See [`DhcpNews`].
@@ -288,8 +292,10 @@ impl Worker {
             .and_then(Gateway::deadline)
             .map(|deadline| deadline.since(now) + Duration::from_millis(1));
         let is_down = !self.paused && self.datapath.uplink_is_down();
+        let groups = self.datapath.switch.deadline().filter(|_| !self.paused);
+        let groups = groups.map(|deadline| deadline.since(now) + Duration::from_millis(1));
         let retry = is_down.then(|| self.uplink_tried.after(UPLINK_RETRY).since(now) + Duration::from_millis(1));
-        tick.into_iter().chain(nat).chain(due).chain(retry).min()
+        tick.into_iter().chain(nat).chain(due).chain(groups).chain(retry).min()
     }
 
     /// Looks once a second for an uplink's interface that is down or gone. Paused, it is another process's.
@@ -355,10 +361,16 @@ impl Worker {
         {
             self.teller.tell(WorkerEvent::Switch(event));
         }
+        while self.teller.takes_news()
+            && let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::guard_news)
+        {
+            self.teller.tell(WorkerEvent::Guard(news));
+        }
     }
 
     /// Lets go on what waited in the gateway, and ends what is idle. Says whether there is more to do.
     fn tend_gateway(&mut self, now: Time) -> bool {
+        self.datapath.tend_groups(now);
         let mut more = self.datapath.drain_gateway(now);
         if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::dhcp_news) {
             self.teller.tell(WorkerEvent::Dhcp(news));

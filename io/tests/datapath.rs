@@ -22,6 +22,7 @@ fn datapath() -> Datapath {
         mac: address,
         fdb: FdbLimits { ageing: Duration::from_secs(300), entries: 8_192 },
         group_forward: 0,
+        flood_unregistered: true,
         seed: 1,
     };
     let gateway = Gateway::new(GatewayConfig { mac: address, address: GATEWAY.into(), prefix: 20, v6: None }, [1, 2]);

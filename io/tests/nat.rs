@@ -8,7 +8,7 @@ use vswitch_nat::checksum;
 use vswitch_nat::forward::{Backend, Rule, RuleId};
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
 use vswitch_nat::nat::NatConfig;
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_nat::wan::WanConfig;
 use vswitch_switch::port::Guard;
 use vswitch_switch::{DropReason, FdbLimits, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac};
@@ -37,6 +37,7 @@ impl World {
             mac: address,
             fdb: FdbLimits { ageing: Duration::from_secs(300), entries: 1_024 },
             group_forward: 0,
+            flood_unregistered: true,
             seed: 1,
         };
         let mut gateway = Gateway::new(GatewayConfig { mac: address, address: GATEWAY.into(), prefix: 20, v6: None }, [1, 2]);
@@ -55,7 +56,14 @@ impl World {
         let guarded = PortConfig { guard: Guard::Bound(UnicastMac::for_ipv4(A)), ..PortConfig::default() };
         let port = datapath.add_port(memory(), guarded, 1_500).map_err(|(_, error)| error).unwrap();
         assert!(datapath.set_uplink(Some(memory()), mtu).is_none());
-        let station = Station { mac: UnicastMac::for_ipv4(A), v4: Some(A.into()), v6: None, mtu: 1_500, limits: Limits::default() };
+        let station = Station {
+            mac: UnicastMac::for_ipv4(A),
+            v4: Some(A.into()),
+            v6: None,
+            mtu: 1_500,
+            limits: Limits::default(),
+            guard: AddressGuard::Off,
+        };
         datapath.gateway.as_mut().unwrap().stations.set(port.get(), station);
         let mut world = Self { datapath, port, now };
         // Our address is announced, and the router is asked for.

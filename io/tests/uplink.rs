@@ -17,7 +17,7 @@ use vswitch_io::sys::packet;
 use vswitch_io::worker::{WorkerConfig, WorkerEvent, WorkerHandle, spawn};
 use vswitch_nat::gateway::GatewayConfig;
 use vswitch_nat::nat::NatConfig;
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_nat::wan::WanConfig;
 use vswitch_switch::{DropReason, FdbLimits, PortConfig, PortId, SwitchConfig, UnicastMac};
 
@@ -86,7 +86,7 @@ impl World {
     fn new(label: &str) -> Self {
         let [container, host, far] = ["c", "h", "f"].map(|end| TestNs::new(&format!("{label}{end}")));
         let mac = UnicastMac::for_ipv4(GATEWAY.octets());
-        let switch = SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, seed: 1 };
+        let switch = SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, flood_unregistered: true, seed: 1 };
         let poll = mio::Poll::new().unwrap();
         let notify = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let gateway = Some(GatewayConfig { mac, address: GATEWAY, prefix: 20, v6: None });
@@ -111,7 +111,8 @@ impl World {
             let addressing = Addressing { address: CONTAINER, prefix: 20, gateway: GATEWAY, gateway_mac };
             configure(&mut Netlink::open().unwrap(), index("eth0"), &addressing).unwrap();
         });
-        let station = Station { mac, v4: Some(CONTAINER), v6: None, mtu: 1_500, limits: Limits::default() };
+        let station =
+            Station { mac, v4: Some(CONTAINER), v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() };
         self.worker.gateway(move |gateway, _| gateway.stations.set(id.get(), station)).unwrap();
     }
 

@@ -30,7 +30,7 @@ enum Kind {
 
 fn worker() -> WorkerHandle {
     let mac = UnicastMac::for_ipv4(GATEWAY.octets());
-    let switch = SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, seed: 1 };
+    let switch = SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, flood_unregistered: true, seed: 1 };
     let poll = mio::Poll::new().unwrap();
     let notify = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
     spawn(

@@ -8,6 +8,7 @@
 //! - [`packet`], [`flow`]: layers 3 and 4, parsed once and rewritten in place;
 //! - [`nat`], with [`session`], [`mapping`], [`forward`], [`station`], [`tcp_state`], [`ports`], [`timeouts`]: connection tracking and translation;
 //! - [`icmp_error`], [`fragment`]: errors with what they quote, and datagrams in pieces;
+//! - [`inspect`]: what is judged, answered and read of frames between stations;
 //! - [`wan`], [`ndp`]: our end of the uplink's link;
 //! - [`checksum`]: the Internet checksum, whole and by increments;
 //! - [`offload`]: what the kernel was promised it need not do, done in software for a port that cannot take it.
@@ -27,6 +28,7 @@ pub mod forward;
 pub mod fragment;
 pub mod gateway;
 pub mod icmp_error;
+pub mod inspect;
 pub mod ipam;
 pub mod mapping;
 pub mod nat;

@@ -2,11 +2,14 @@
 //!
 //! Theory. The daemon enters each container under its port's number, which is the *owner* of what comes through that port. A source
 //! address that is another station's is spoofed; one that is nobody's and in the subnet belongs to whoever used it first (a container
-//! may have further addresses), which is *learned*, bounded and aged. So nobody takes over an address that the daemon gave away.
+//! may have further addresses), which is *learned*, bounded and aged. So nobody takes over an address that the daemon gave away. A port
+//! that has learned as many as one may gives up its own oldest, so one container neither fills the table nor ends at the bound.
+//! Link-local IPv6 addresses are handled alike; the one that is made from a station's hardware address is its own from the beginning.
 //!
 //! A station that goes, or gets other addresses, begins another *generation*: sessions remember theirs, and what is of an older one is
 //! dead at once, whoever finds it (N66), without a walk over the table.
 use crate::flow::Address;
+use crate::ndp::link_local;
 use crate::slirp::reach::Reach;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,10 +17,15 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use vswitch_switch::port::MAX_PORTS;
 use vswitch_switch::{AgedMap, Time, UnicastMac};
 
 /// Learned addresses at the most.
-pub const LEARNED: u32 = 4_096;
+pub const LEARNED: u32 = 16_384;
+/// Learned addresses of one port at the most.
+pub const LEARNED_PER_PORT: u32 = 64;
+/// How long after its last packet others are told where a learned address is ([`Stations::find`]).
+pub const LEARNED_FRESH: Duration = Duration::from_secs(60);
 /// How long a learned address is kept after its last packet.
 pub const LEARNED_AGE: Duration = Duration::from_secs(600);
 /// Sessions of one station at the most, those that are over not counted.
@@ -40,6 +48,29 @@ impl Default for Limits {
     }
 }
 
+/// How far a port is trusted with addresses (L09).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AddressGuard {
+    /// Any source passes: of containers that route or bridge themselves.
+    Off,
+    /// What it sends must be from addresses that are its own; its hardware address is not bound.
+    Addresses,
+    /// The same, and its hardware address is bound: so others may be told where its addresses are without asking it.
+    #[default]
+    Bound,
+}
+
+/// Whose an address is, for a port that uses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// The port's.
+    Own,
+    /// The other port's.
+    Taken(u16),
+    /// Nobody's, but there is no room to learn it.
+    Full,
+}
+
 /// A container, as the gateway knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Station {
@@ -53,6 +84,16 @@ pub struct Station {
     pub mtu: u16,
     /// What it may have.
     pub limits: Limits,
+    /// Whether its sources are judged.
+    pub guard: AddressGuard,
+}
+
+impl Station {
+    /// The addresses that it was given, and the link-local one that its hardware address makes.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let local = IpAddr::V6(link_local(self.mac));
+        [self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6), Some(local)].into_iter().flatten()
+    }
 }
 
 /// Whose something is, and since when: good as long as that station has not gone.
@@ -95,12 +136,20 @@ pub struct Stations {
     /// Generations begun.
     changes: u64,
     by_address: HashMap<IpAddr, u16, FixedState>,
+    /// A class a port.
     learned: AgedMap<u128, (UnicastMac, u16)>,
 }
 
 /// One number for either family: a v4 address never equals a v6 one that a router forwards.
 fn key<A: Address>(address: A) -> u128 {
     if A::IS_V6 { address.bits() } else { address.bits() | 0xffff << 32 }
+}
+
+fn any_key(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => key(address),
+        IpAddr::V6(address) => key(address),
+    }
 }
 
 impl Stations {
@@ -111,7 +160,7 @@ impl Stations {
             slots: Vec::new(),
             changes: 0,
             by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
-            learned: AgedMap::new(LEARNED, 1, seed),
+            learned: AgedMap::new(LEARNED, u32::from(MAX_PORTS), seed),
         }
     }
 
@@ -128,7 +177,7 @@ impl Stations {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.station = Some(station);
         }
-        for address in [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)].into_iter().flatten() {
+        for address in station.addresses() {
             self.by_address.insert(address, port);
             // Whoever used it before it was given away uses it no longer.
             match address {
@@ -144,23 +193,12 @@ impl Stations {
         let station = slot.station.take();
         self.changes = self.changes.wrapping_add(1);
         *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
-        for address in station.into_iter().flat_map(|station| [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)]).flatten() {
+        for address in station.iter().flat_map(Station::addresses) {
             if self.by_address.get(&address) == Some(&port) {
                 self.by_address.remove(&address);
             }
         }
-        let mut cursor = Some(0);
-        while let Some(at) = cursor {
-            let mut dead = Vec::new();
-            cursor = self.learned.page(at, 1_024, |key, (_, owner), _| {
-                if *owner == port {
-                    dead.push(*key);
-                }
-            });
-            for key in dead {
-                self.learned.remove(&key);
-            }
-        }
+        self.learned.clear_class(u32::from(port));
     }
 
     /// Makes all that a station has dead, and leaves the station.
@@ -270,22 +308,72 @@ impl Stations {
     /// Whether a packet from `port` with hardware address `mac` may have the source `address`, which is in the subnet: its own, or nobody's.
     #[inline]
     pub fn may_send<A: Address>(&mut self, port: u16, mac: UnicastMac, address: A, now: Time) -> bool {
+        self.claim(port, mac, address, now) == Claim::Own
+    }
+
+    /// Whose `address` is, now that `port` with hardware address `mac` uses it: what is nobody's is learned.
+    #[inline]
+    pub fn claim<A: Address>(&mut self, port: u16, mac: UnicastMac, address: A, now: Time) -> Claim {
+        let address: IpAddr = address.into();
         if let Some(station) = self.station(port)
-            && [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)].contains(&Some(address.into()))
+            && [station.v4.map(IpAddr::V4), station.v6.map(IpAddr::V6)].contains(&Some(address))
         {
-            return true;
+            return Claim::Own;
         }
-        if self.by_address.contains_key(&address.into()) {
-            return false;
+        self.claim_further(port, mac, address, now)
+    }
+
+    fn claim_further(&mut self, port: u16, mac: UnicastMac, address: IpAddr, now: Time) -> Claim {
+        if let Some(owner) = self.by_address.get(&address) {
+            return if *owner == port { Claim::Own } else { Claim::Taken(*owner) };
         }
-        match self.learned.get_mut(&key(address)) {
+        match self.learned.get_mut(&any_key(address)) {
             Some(((known, owner), seen)) if *owner == port && *known == mac => {
                 *seen = now;
-                true
+                Claim::Own
             }
-            Some((_, seen)) if now.since(*seen) < LEARNED_AGE => false,
-            _ => self.learned.insert(key(address), (mac, port), 0, now).is_ok(),
+            Some(((_, owner), seen)) if *owner != port && now.since(*seen) < LEARNED_AGE => Claim::Taken(*owner),
+            Some(_) | None => self.learn(port, mac, address, now),
         }
+    }
+
+    fn learn(&mut self, port: u16, mac: UnicastMac, address: IpAddr, now: Time) -> Claim {
+        let class = u32::from(port);
+        if self.learned.class_len(class) >= LEARNED_PER_PORT
+            && let Some((oldest, _)) = self.learned.oldest(class, now)
+        {
+            self.learned.remove(&oldest);
+        }
+        self.learned.insert(any_key(address), (mac, port), class, now).map_or(Claim::Full, |()| Claim::Own)
+    }
+
+    /// A port whose sources are not judged says that it has `address`: if that was only learned, it is there from now on.
+    pub fn observe(&mut self, port: u16, mac: UnicastMac, address: IpAddr, now: Time) {
+        if !self.by_address.contains_key(&address) {
+            self.learn(port, mac, address, now);
+        }
+    }
+
+    /// Where an address is, if that is known for sure: that of a station whose hardware address is bound, given or used just now.
+    #[must_use]
+    pub fn find(&self, address: IpAddr, now: Time) -> Option<(u16, UnicastMac)> {
+        let owner = match self.by_address.get(&address) {
+            Some(owner) => *owner,
+            None => {
+                let ((_, owner), seen) = self.learned.get(&any_key(address))?;
+                (now.since(seen) < LEARNED_FRESH).then_some(*owner)?
+            }
+        };
+        let station = self.station(owner)?;
+        (station.guard == AddressGuard::Bound).then_some((owner, station.mac))
+    }
+
+    /// Who has an address that `port` asks for as if to take it, other than itself.
+    #[must_use]
+    pub fn holder(&self, port: u16, address: IpAddr, now: Time) -> Option<u16> {
+        let learned = || self.learned.get(&any_key(address)).filter(|(_, seen)| now.since(*seen) < LEARNED_AGE);
+        let owner = self.by_address.get(&address).copied().or_else(|| learned().map(|((_, owner), _)| *owner));
+        owner.filter(|owner| *owner != port)
     }
 
     /// The way to an inside address.
@@ -304,9 +392,13 @@ impl Stations {
         Some(Way { mac: station.mac, mtu: station.mtu, owner })
     }
 
-    /// Forgets what was learned long ago; looks at `budget` at the most.
+    /// Forgets what was learned long ago; looks at `budget` of a port at the most.
     pub fn tick(&mut self, now: Time, budget: u32) {
-        self.learned.expire(0, LEARNED_AGE, now, budget, |_, _, _| {});
+        for class in 0..self.slots.len() as u32 {
+            if self.learned.class_len(class) > 0 {
+                self.learned.expire(class, LEARNED_AGE, now, budget, |_, _, _| {});
+            }
+        }
     }
 
     /// Learned addresses with their hardware address, owner and age, for views.
@@ -328,7 +420,14 @@ mod tests {
 
     fn station(last: u8) -> Station {
         let v4 = Ipv4Addr::new(10, 0, 0, last);
-        Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6: None, mtu: 1_500, limits: Limits::default() }
+        Station {
+            mac: UnicastMac::for_ipv4(v4.octets()),
+            v4: Some(v4),
+            v6: None,
+            mtu: 1_500,
+            limits: Limits::default(),
+            guard: AddressGuard::Bound,
+        }
     }
 
     #[test]
@@ -346,6 +445,26 @@ mod tests {
         stations.set(3, station(9));
         assert_eq!(stations.way(other).unwrap().owner, 3);
         assert!(!stations.may_send(1, mac, other, now));
+    }
+
+    #[test]
+    fn one_port_fills_no_table() {
+        let mut stations = Stations::new(1);
+        stations.set(1, station(2));
+        let mac = station(2).mac;
+        let address = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number);
+        for number in 0..LEARNED {
+            assert_eq!(stations.claim(1, mac, address(number), Time::from_secs(number.into())), Claim::Own);
+        }
+        let now = Time::from_secs(LEARNED.into());
+        assert_eq!(stations.learned.len(), LEARNED_PER_PORT);
+        assert_eq!(stations.claim(2, mac, address(0), now), Claim::Own, "given up long ago");
+        assert_eq!(stations.claim(2, mac, address(LEARNED - 1), now), Claim::Taken(1));
+        stations.observe(2, mac, address(LEARNED - 1).into(), now);
+        assert_eq!(stations.claim(1, mac, address(LEARNED - 1), now), Claim::Taken(2));
+        assert_eq!(stations.claim(2, mac, link_local(mac), now), Claim::Taken(1), "its own from the beginning");
+        stations.remove(1);
+        assert_eq!(stations.learned.len(), 2);
     }
 
     #[test]

@@ -80,6 +80,22 @@ drop_reasons! {
     Martian = "martian", "source or destination that is never routed (loopback, link-local, multicast, reserved)";
     /// Gateway: a source address that is another container's or outside the network.
     SourceSpoof = "source-spoof", "source address is another container's, or not in the network";
+    /// L09: an IPv4 or IPv6 source address that is another's, the gateway's, or not to be had.
+    SourceTaken = "source-taken", "IP source address is another container's or the gateway's, see: set NAME ip-guard=off";
+    /// L09: an IPv4 or IPv6 source address outside the network's subnets.
+    SourceOutside = "source-outside", "IP source address is not in the network, see: set NAME ip-guard=off";
+    /// L09: an ARP packet whose sender is not the frame's, or outside the network.
+    ArpSpoof = "arp-spoof", "ARP names a hardware address or an IP address that is not the sender's, see: set NAME ip-guard=off";
+    /// L09: a neighbour solicitation or advertisement that names what is not its sender's.
+    NdSpoof = "nd-spoof", "neighbour discovery names an address that is not the sender's, see: set NAME ip-guard=off";
+    /// L09: a router advertisement or redirect from a container (RFC 6105).
+    RogueRa = "rogue-ra", "router advertisement or redirect from a container, see: set NAME ip-guard=off";
+    /// L09: IPv6 headers that hide what follows (RFC 7113), or neighbour discovery in fragments (RFC 6980).
+    NdHidden = "nd-hidden", "IPv6 headers that hide what follows them, or neighbour discovery in fragments (RFC 7113, 6980)";
+    /// L09: to a DHCP client's port, from a container.
+    RogueDhcp = "rogue-dhcp", "DHCP server's answer from a container, see: set NAME ip-guard=off";
+    /// L09: ARP or neighbour discovery that claims another's address.
+    DuplicateClaim = "duplicate-claim", "claims an IP address that another container or the gateway has";
     /// Gateway: no hop left (TTL, hop limit).
     HopLimit = "hop-limit", "no hop left: traceroute, or a loop";
     /// Gateway: too large for the way out, and not to be cut (DF, IPv6).

@@ -2,7 +2,8 @@
 //!
 //! Order of judgement, each step a reason to drop: loop block, VLAN (L11), source guard (L08), learning (L03, L07), reserved
 //! group (L01), then the destination: known unicast to one port (L05), everything else flooded within its VLAN (L06) under
-//! the storm budget (L14). Learning comes after the filters that judge the source, so that a frame that is not admitted teaches
+//! the storm budget (L14), what goes to a group with known members to these (L16, [`crate::groups`]). [`Switch::admit`] is the first
+//! three of these steps, [`Switch::onward`] the rest: whoever knows what the frame carries judges that between them. Learning comes after the filters that judge the source, so that a frame that is not admitted teaches
 //! nothing, and before the destination, so that the next frame of the same batch finds what this one taught (L18).
 //!
 //! A flood is a value with a cursor ([`Flood`]): the caller asks [`Switch::flood_next`] port by port, stops when its budget is
@@ -19,6 +20,7 @@
 //! port it comes from needs no look at the owners.
 use crate::drop::DropReason;
 use crate::fdb::{Fdb, FdbLimits, Learned};
+use crate::groups::Groups;
 use crate::guard::Owners;
 use crate::head::{EtherType, Head};
 use crate::mac::UnicastMac;
@@ -32,8 +34,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 mod events;
+mod multicast;
 mod ports;
 mod probes;
+
+use multicast::Scope;
 
 pub use crate::frame::TagOp;
 pub use events::{EVENT_INTERVAL, EVENT_LIMIT, LEARNED_PER_SECOND, SwitchEvent};
@@ -58,6 +63,8 @@ pub struct SwitchConfig {
     pub fdb: FdbLimits,
     /// Bit N lets 01-80-C2-00-00-0N through (L01); [`NEVER_FORWARDED`] is ignored.
     pub group_forward: u16,
+    /// Whether frames to an IP group that nobody is known to listen to are flooded, else they go to router ports only (L16).
+    pub flood_unregistered: bool,
     /// Keys the hashes of network keys.
     pub seed: u64,
 }
@@ -80,12 +87,32 @@ pub enum Egress {
     Flood(Flood),
 }
 
+/// A frame whose source may be on its port, see [`Switch::admit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    ingress: PortId,
+    vid: Vid,
+    group: u8,
+    hairpin: bool,
+    learn: bool,
+    priority: Priority,
+}
+
+impl Admitted {
+    /// Where it came from.
+    #[must_use]
+    pub const fn ingress(&self) -> PortId {
+        self.ingress
+    }
+}
+
 /// A flood under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
     ingress: PortId,
     vid: Vid,
     class: FloodClass,
+    scope: Scope,
     priority: Priority,
     group: u8,
     /// The next port to look at.
@@ -166,8 +193,9 @@ pub struct Switch {
     /// VLAN -> its ports; an index of 4,095 pointers, sets only where there are members.
     members: Vec<Option<Box<PortSet>>>,
     takers: Takers,
-    /// Group - 1 -> its ports.
+    /// Split-horizon group - 1 -> its ports.
     groups: Vec<PortSet>,
+    multicast: Groups,
     blocked: PortSet,
     probes: VecDeque<(PortId, TagOp)>,
     events: VecDeque<SwitchEvent>,
@@ -187,6 +215,7 @@ impl Switch {
             members: Vec::new(),
             takers: Takers::default(),
             groups: Vec::new(),
+            multicast: Groups::new(config.seed),
             blocked: PortSet::default(),
             probes: VecDeque::with_capacity(PROBE_LIMIT),
             events: VecDeque::with_capacity(EVENT_LIMIT),
@@ -199,17 +228,21 @@ impl Switch {
         switch
     }
 
-    /// Says where a frame from `ingress` goes.
+    /// Says where a frame from `ingress` goes: [`Switch::admit`] and [`Switch::onward`].
     #[inline]
     pub fn forward(&mut self, ingress: PortId, head: &Head, now: Time) -> Forward {
-        match self.judge(ingress, head, now) {
-            Ok(egress) => Forward::To(egress),
+        match self.admit(ingress, head, now) {
+            Ok(admitted) => self.onward(admitted, head, now),
             Err(reason) => Forward::Drop(reason),
         }
     }
 
+    /// Judges where a frame comes from. Nothing is learned yet.
+    ///
+    /// # Errors
+    /// Why it ends here.
     #[inline]
-    fn judge(&mut self, ingress: PortId, head: &Head, now: Time) -> Result<Egress, DropReason> {
+    pub fn admit(&mut self, ingress: PortId, head: &Head, now: Time) -> Result<Admitted, DropReason> {
         let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
             return Err(DropReason::PortGone);
         };
@@ -221,32 +254,57 @@ impl Switch {
             Guard::Bound(mac) if mac != head.src => return Err(self.not_its_own(ingress, vid, head, now)),
             Guard::Bound(_) | Guard::Off => {}
         }
-        let (group, hairpin) = (port.config.group, port.config.hairpin);
-        if !(port.config.learn && self.fdb.refresh(vid, head.src, ingress, now)) {
-            self.meet(ingress, vid, head.src, now)?;
+        let PortConfig { group, hairpin, learn, .. } = port.config;
+        Ok(Admitted { ingress, vid, group, hairpin, learn, priority: Priority::of(head.tag) })
+    }
+
+    /// Says where an admitted frame goes, and learns where it came from.
+    #[inline]
+    pub fn onward(&mut self, admitted: Admitted, head: &Head, now: Time) -> Forward {
+        let judged = self.meet(&admitted, head, now).and_then(|()| self.judge(&admitted, head, now));
+        match judged {
+            Ok(egress) => Forward::To(egress),
+            Err(reason) => Forward::Drop(reason),
         }
-        let priority = Priority::of(head.tag);
-        let class = if head.dst.is_group() {
+    }
+
+    #[inline]
+    fn judge(&mut self, from: &Admitted, head: &Head, now: Time) -> Result<Egress, DropReason> {
+        let vid = from.vid;
+        let (class, scope) = if head.dst.is_group() {
             if let Some(last) = head.dst.reserved_group()
                 && self.config.group_forward & !NEVER_FORWARDED & 1 << last == 0
             {
                 return Err(DropReason::ReservedGroup);
             }
-            if head.dst.is_broadcast() { FloodClass::Broadcast } else { FloodClass::Multicast }
+            if head.dst.is_broadcast() {
+                (FloodClass::Broadcast, Scope::All)
+            } else {
+                (FloodClass::Multicast, self.scope(vid, head, now))
+            }
         } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now) {
-            if ingress == egress && !hairpin {
+            if from.ingress == egress && !from.hairpin {
                 return Err(DropReason::Filtered);
             }
-            return self.unicast(group, ingress, egress, vid, priority);
+            return self.unicast(from, egress);
         } else {
-            FloodClass::Unknown
+            (FloodClass::Unknown, Scope::All)
         };
-        self.flood(ingress, vid, class, priority, now)
+        self.flood(from, class, scope, now)
+    }
+
+    /// Learns a source.
+    #[inline]
+    fn meet(&mut self, from: &Admitted, head: &Head, now: Time) -> Result<(), DropReason> {
+        if from.learn && self.fdb.refresh(from.vid, head.src, from.ingress, now) {
+            return Ok(());
+        }
+        self.meet_new(from.ingress, from.vid, head.src, now)
     }
 
     /// A source that was not learned behind this port before, or not to be learned.
     #[inline(never)]
-    fn meet(&mut self, ingress: PortId, vid: Vid, src: UnicastMac, now: Time) -> Result<(), DropReason> {
+    fn meet_new(&mut self, ingress: PortId, vid: Vid, src: UnicastMac, now: Time) -> Result<(), DropReason> {
         let Some(port) = self.port(ingress) else {
             return Err(DropReason::PortGone);
         };
@@ -280,7 +338,8 @@ impl Switch {
 
     /// To a station whose port is known.
     #[inline]
-    fn unicast(&self, group: u8, ingress: PortId, egress: PortId, vid: Vid, priority: Priority) -> Result<Egress, DropReason> {
+    fn unicast(&self, from: &Admitted, egress: PortId) -> Result<Egress, DropReason> {
+        let &Admitted { ingress, vid, group, priority, .. } = from;
         let Some(to) = self.port(egress) else {
             return Err(DropReason::PortGone);
         };
@@ -295,16 +354,9 @@ impl Switch {
     }
 
     /// To everybody else in the VLAN.
-    fn flood(&mut self, ingress: PortId, vid: Vid, class: FloodClass, priority: Priority, now: Time) -> Result<Egress, DropReason> {
-        let Some(group) = self.port(ingress).map(|port| port.config.group) else {
-            return Err(DropReason::PortGone);
-        };
-        let mut flood = Flood { ingress, vid, class, priority, group, cursor: 0, copies: 0 };
-        let words = self.member_set(vid).map_or(0, PortSet::words);
-        flood.copies = (0..words).map(|word| self.flood_word(&flood, word).count_ones()).sum();
-        if flood.copies == 0 {
-            return Err(DropReason::NoEgress);
-        }
+    fn flood(&mut self, from: &Admitted, class: FloodClass, scope: Scope, now: Time) -> Result<Egress, DropReason> {
+        let &Admitted { ingress, vid, .. } = from;
+        let flood = self.begin_flood(from, class, scope).ok_or(DropReason::NoEgress)?;
         self.want_probe(ingress, vid, now);
         let Some(Some(port)) = self.ports.get_mut(ingress.index()) else {
             return Err(DropReason::PortGone);
@@ -316,11 +368,20 @@ impl Switch {
         Ok(Egress::Flood(flood))
     }
 
+    /// A flood, unless it goes nowhere.
+    fn begin_flood(&self, from: &Admitted, class: FloodClass, scope: Scope) -> Option<Flood> {
+        let &Admitted { ingress, vid, group, priority, .. } = from;
+        let mut flood = Flood { ingress, vid, class, scope, priority, group, cursor: 0, copies: 0 };
+        let words = self.member_set(vid).map_or(0, PortSet::words);
+        flood.copies = (0..words).map(|word| self.flood_word(&flood, word).count_ones()).sum();
+        (flood.copies > 0).then_some(flood)
+    }
+
     /// 64 ports' worth of where a flood goes.
     #[inline]
     fn flood_word(&self, flood: &Flood, word: usize) -> u64 {
         let mut ports = self.member_set(flood.vid).map_or(0, |members| members.word(word));
-        ports &= self.takers.of(flood.class).word(word) & !self.blocked.word(word);
+        ports &= self.takers(flood, word) & !self.blocked.word(word);
         if let Some(group) = usize::from(flood.group).checked_sub(1).and_then(|group| self.groups.get(group)) {
             ports &= !group.word(word);
         }
@@ -389,12 +450,13 @@ impl Switch {
             }
         }
         self.fdb.expire(now, budget);
+        self.multicast.expire(now, budget);
     }
 
     /// Whether time alone can change anything.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        !self.fdb.is_empty() || !self.blocked.is_empty()
+        !self.fdb.is_empty() || !self.blocked.is_empty() || !self.multicast.is_empty()
     }
 
     #[inline]

@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn the_switch_keeps_its_promises(setup in vec(configs(), 1..8), steps in vec(steps(), 1..200)) {
         let fdb = FdbLimits { entries: 8, ageing: Duration::from_secs(10) };
-        let mut switch = Switch::new(SwitchConfig { mac: mac(GATEWAY), fdb, group_forward: 0x5, seed: 7 });
+        let mut switch = Switch::new(SwitchConfig { mac: mac(GATEWAY), fdb, group_forward: 0x5, flood_unregistered: true, seed: 7 });
         for config in setup {
             let _ = switch.add_port(config);
         }
@@ -247,7 +247,7 @@ proptest! {
         }
         prop_assert!(frame.mtu_len() + 14 <= frame.len());
         let Ok(head) = Head::parse(frame.bytes(), frame.meta.tag) else { return Ok(()) };
-        let mut switch = Switch::new(SwitchConfig { mac: mac(GATEWAY), fdb: FdbLimits { entries: 4, ..FdbLimits::default() }, group_forward: 0, seed: 1 });
+        let mut switch = Switch::new(SwitchConfig { mac: mac(GATEWAY), fdb: FdbLimits { entries: 4, ..FdbLimits::default() }, group_forward: 0, flood_unregistered: true, seed: 1 });
         for _ in 0..2 {
             let _ = switch.add_port(PortConfig::default());
         }

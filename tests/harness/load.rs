@@ -9,7 +9,7 @@ use vswitch_nat::flow::protocol;
 use vswitch_nat::gateway::{Gateway, GatewayConfig};
 use vswitch_nat::nat::NatConfig;
 use vswitch_nat::packet::tcp;
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_nat::wan::WanConfig;
 use vswitch_switch::storm::StormLimits;
 use vswitch_switch::{FdbLimits, Mac, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac};
@@ -168,7 +168,8 @@ impl Load {
         };
         let container = load.from;
         let v4 = Some(inside(SENDER).into());
-        let station = Station { mac: station(SENDER), v4, v6: None, mtu: MTU, limits: Limits::default() };
+        let station =
+            Station { mac: station(SENDER), v4, v6: None, mtu: MTU, limits: Limits::default(), guard: AddressGuard::default() };
         if let Some(gateway) = &mut load.datapath.gateway {
             gateway.set_uplink(NatConfig { sessions_v6: 16, ..NatConfig::default() }, wan, load.now);
             gateway.stations.set(container.get(), station);
@@ -206,7 +207,8 @@ impl Load {
 
     fn with_ports(name: &'static str, mask: u32, receivers: u16, frame: Vec<u8>, frames: usize) -> Self {
         let mac = station(GATEWAY);
-        let switch = Switch::new(SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, seed: 42 });
+        let switch =
+            Switch::new(SwitchConfig { mac, fdb: FdbLimits::default(), group_forward: 0, flood_unregistered: true, seed: 42 });
         let gateway = Gateway::new(GatewayConfig { mac, address: [10, 88, 0, 1].into(), prefix: 16, v6: None }, [1, 2]);
         let mut datapath = Datapath::new(switch, Some(gateway));
         let mut plug = |mask| {

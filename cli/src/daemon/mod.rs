@@ -220,7 +220,7 @@ impl Daemon {
                 ipv6: network.ipv6(),
             },
         );
-        let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, seed };
+        let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, flood_unregistered: true, seed };
         let worker =
             worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify).context(DaemonProblem::NoWorker)?;
         Ok(Self {
@@ -395,6 +395,7 @@ impl Daemon {
                 WorkerEvent::Closed(ticket) => self.closed(ticket),
                 WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
                 WorkerEvent::Switch(event) => self.switch_event(event),
+                WorkerEvent::Guard(_) => {}
                 WorkerEvent::PingForbidden => tracing::warn!(
                     "the kernel lets us send no echo: containers ping the gateway and each other only; \
                      \"sysctl -w net.ipv4.ping_group_range='0 2147483647'\" allows it"

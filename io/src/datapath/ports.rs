@@ -311,6 +311,8 @@ impl Datapath {
             fdb_evicted: fdb.evicted(),
             ageing: fdb.ageing(),
             group_forward: self.switch.config().group_forward,
+            groups: self.switch.groups().len(),
+            groups_full: self.switch.groups().full(),
             events_lost: self.switch.events_lost(),
         }
     }

@@ -207,6 +207,33 @@ impl WorkerHandle {
         })
     }
 
+    /// Changes whether requests for known addresses are answered, and whether groups without members are flooded.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn set_spread(&self, suppress: Option<bool>, flood_unregistered: Option<bool>) -> Result<(), WorkerError> {
+        self.ask(move |worker| {
+            if let (Some(on), Some(gateway)) = (suppress, &mut worker.datapath.gateway) {
+                gateway.set_suppress(on);
+            }
+            if let Some(flood) = flood_unregistered {
+                worker.datapath.switch.set_flood_unregistered(flood);
+            }
+        })
+    }
+
+    /// A page of who listens to which group, and the next cursor.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn groups_page(&self, cursor: u32) -> Result<(Vec<GroupRow>, Option<u32>), WorkerError> {
+        self.ask(move |worker| {
+            let mut rows = Vec::new();
+            let next = worker.datapath.switch.groups_page(cursor, PAGE_SLOTS, clock::now(), |row| rows.push(row));
+            (rows, next)
+        })
+    }
+
     /// Starts a mirror of a port into a file. [`WorkerEvent::MirrorEnded`] tells its end.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ pub mod route;
 pub mod sockets;
 
 use crate::icmp_error::Limiter;
+use crate::inspect::Watch;
 use crate::ndp;
 use crate::packet::address_frame;
 use crate::slirp::exchange::Exchange;
@@ -177,6 +178,8 @@ pub struct Gateway {
     limiters: Vec<Limiter>,
     /// Tells of the router, where it is to.
     advert: Option<advert::Advert>,
+    /// Of frames between stations.
+    pub(crate) watch: Watch,
 }
 
 impl Gateway {
@@ -205,6 +208,7 @@ impl Gateway {
             dhcp: dhcp::DhcpServer::default(),
             limiters: Vec::new(),
             advert: None,
+            watch: Watch::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use vswitch_nat::forward::{Backend, ForwardError, Rule, RuleId};
 use vswitch_nat::nat::{Family, Nat, NatConfig};
 use vswitch_nat::packet::Packet;
 use vswitch_nat::session::Session;
-use vswitch_nat::station::{Limits, Station, Stations};
+use vswitch_nat::station::{AddressGuard, Limits, Station, Stations};
 use vswitch_nat::tcp_state::Phase;
 use vswitch_switch::{DropReason, FramePool, Time, UnicastMac};
 
@@ -328,7 +328,7 @@ pub struct World {
 pub fn station(last: u16, limits: Limits) -> Station {
     let v4 = Ipv4Addr::new(10, 0, (last >> 8) as u8, last as u8);
     let v6 = Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
-    Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6, mtu: 1_500, limits }
+    Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6, mtu: 1_500, limits, guard: AddressGuard::default() }
 }
 
 impl World {

@@ -121,6 +121,7 @@ impl Switch {
         self.blocked.remove(id);
         self.probes.retain(|&(probed, _)| probed != id);
         self.fdb.forget_port(id);
+        self.multicast.forget_port(id);
         true
     }
 
@@ -140,6 +141,7 @@ impl Switch {
         }
         if old.guard != config.guard || old.vlan != config.vlan {
             self.fdb.flush(id);
+            self.multicast.forget_port(id);
         }
         self.delist(id);
         self.enlist(id, &config);

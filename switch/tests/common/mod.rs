@@ -81,7 +81,7 @@ impl Lab {
     }
 
     pub fn with(fdb: FdbLimits) -> Self {
-        let config = SwitchConfig { mac: mac(GATEWAY), fdb, group_forward: 0, seed: 42 };
+        let config = SwitchConfig { mac: mac(GATEWAY), fdb, group_forward: 0, flood_unregistered: true, seed: 42 };
         Self { switch: Switch::new(config), pool: FramePool::new(1), now: START }
     }
 

@@ -52,7 +52,7 @@ fn beside(&[how, t0, t1]: &[u8; 3]) -> Option<Tag> {
 impl World {
     fn new(&[buffers, gateway, entries]: &[u8; 3]) -> Self {
         let fdb = FdbLimits { entries: u32::from(entries % 16) + 1, ageing: Duration::from_secs(10) };
-        let switch = Switch::new(SwitchConfig { mac: station(1), fdb, group_forward: 0, seed: 7 });
+        let switch = Switch::new(SwitchConfig { mac: station(1), fdb, group_forward: 0, flood_unregistered: true, seed: 7 });
         let gateway = (gateway < 200).then(|| {
             Gateway::new(GatewayConfig { mac: station(1), address: GATEWAY.into(), prefix: gateway % 33, v6: None }, [1, 2])
         });

@@ -14,7 +14,7 @@ use vswitch_nat::gateway::{Gateway, GatewayConfig, GatewayV6};
 use vswitch_nat::nat::NatConfig;
 use vswitch_nat::ndp::link_local;
 use vswitch_nat::ports::PortPolicy;
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_nat::wan::WanConfig;
 use vswitch_switch::frame::{MAX_FRAME, VNET_HEADER};
 use vswitch_switch::port::Guard;
@@ -206,7 +206,7 @@ impl World {
     fn new(&[buffers, mtus, room]: &[u8; 3]) -> Self {
         let fdb = FdbLimits { entries: 16, ageing: Duration::from_secs(300) };
         let own = mac(GATEWAY);
-        let switch = Switch::new(SwitchConfig { mac: own, fdb, group_forward: 0, seed: 7 });
+        let switch = Switch::new(SwitchConfig { mac: own, fdb, group_forward: 0, flood_unregistered: true, seed: 7 });
         let v6 = GatewayV6 { address: beside(GATEWAY).into(), prefix: 64, link_local: link_local(own) };
         let config = GatewayConfig { mac: own, address: GATEWAY.into(), prefix: PREFIX, v6: Some(v6) };
         let mut gateway = Gateway::new(config, [1, 2]);
@@ -252,7 +252,14 @@ impl World {
     fn enter(&mut self, which: usize, mtu: u16) {
         let address = CONTAINERS[which];
         let limits = Limits { sessions: 16, ports: 8 };
-        let station = Station { mac: mac(address), v4: Some(address.into()), v6: Some(beside(address).into()), mtu, limits };
+        let station = Station {
+            mac: mac(address),
+            v4: Some(address.into()),
+            v6: Some(beside(address).into()),
+            mtu,
+            limits,
+            guard: AddressGuard::default(),
+        };
         let port = self.inside[which].get();
         self.gateway().stations.set(port, station);
     }

@@ -118,7 +118,7 @@ fn step(switch: &mut Switch, now: &mut Time, &[what, a, b, c, d, e, f, g]: &[u8;
 /// A property does not hold.
 pub fn run(data: &[u8]) {
     let fdb = FdbLimits { entries: 8, ageing: Duration::from_secs(10) };
-    let mut switch = Switch::new(SwitchConfig { mac: station(1), fdb, group_forward: 0, seed: 7 });
+    let mut switch = Switch::new(SwitchConfig { mac: station(1), fdb, group_forward: 0, flood_unregistered: true, seed: 7 });
     let mut now = Time::from_secs(1_000);
     let (steps, _) = data.as_chunks::<STEP>();
     for octets in steps {

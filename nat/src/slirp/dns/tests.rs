@@ -1,5 +1,5 @@
 use super::*;
-use crate::station::{Limits, Station};
+use crate::station::{AddressGuard, Limits, Station};
 use alloc::vec;
 use proptest::prelude::*;
 use vswitch_switch::UnicastMac;
@@ -221,7 +221,7 @@ fn a_station_takes_its_queries_with_it() {
         let octet = port as u8;
         let v4 = Some([10, 88, 0, octet].into());
         let mac = UnicastMac::for_ipv4([10, 88, 0, octet]);
-        stations.set(port, Station { mac, v4, v6: None, mtu: 1_500, limits: Limits::default() });
+        stations.set(port, Station { mac, v4, v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() });
     }
     let mut queries = Queries::default();
     let of = |stations: &Stations, port| Client { owner: stations.owner(port), ..client(port) };
