@@ -91,6 +91,12 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// List who listens to which group of multicast, and the ports that ask who does
+    Groups {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// How containers reach the world: list or set it
     #[command(args_conflicts_with_subcommands = true)]
     Uplink {
@@ -258,6 +264,7 @@ impl Verb {
             Self::Detach { .. } => "detach",
             Self::Set { .. } => "set",
             Self::Fdb { .. } => "fdb",
+            Self::Groups { .. } => "groups",
             Self::Mirror { .. } => "mirror",
             Self::Uplink { .. } => "uplink",
             Self::Publish(_) => "publish",

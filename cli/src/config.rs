@@ -24,7 +24,7 @@ use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network, network6::Ipv6};
 use crate::errors::{self, ConfigProblem, DaemonProblem, NameProblem};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Spread, Unregistered};
 use crate::state::Publish;
 use anyhow::Result;
 use outside::{PublishEntry, UplinkEntry};
@@ -46,7 +46,7 @@ pub const FILE_OCTETS: usize = 4 << 20;
 pub const SCHEMA: i64 = 1;
 /// Keys of a container that `set` does not take.
 const OWN_KEYS: &str = "namespace, type, ip, mac, mtu, ifname";
-const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward, ipv6";
+const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward, suppress, unregistered, ipv6";
 /// What a container has that nobody chose otherwise: see [`crate::args::Attach`].
 const MTU: u16 = 1_500;
 const IFNAME: &str = "eth0";
@@ -164,6 +164,8 @@ pub struct NetworkConfig {
     /// As `set switch` takes it.
     pub group_forward: Option<String>,
     pub ipv6: Option<Placed<Ipv6>>,
+    pub suppress: Option<bool>,
+    pub unregistered: Option<Unregistered>,
 }
 
 /// A file.
@@ -320,8 +322,10 @@ impl Source<'_> {
                     let ipv6 = self.string(value)?.parse().map_err(|error: NameProblem| self.error(place, error))?;
                     network.ipv6 = Some(Placed { value: ipv6, place });
                 }
-                "ageing" => network.ageing = of_switch(&self.word(value)?)?.0.map(|ageing| ageing.as_secs()),
-                "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.1.map(settings::group_list),
+                "ageing" => network.ageing = of_switch(&self.word(value)?)?.ageing.map(|ageing| ageing.as_secs()),
+                "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.group_forward.map(settings::group_list),
+                "suppress" => network.suppress = of_switch(&self.word(value)?)?.suppress,
+                "unregistered" => network.unregistered = of_switch(&self.word(value)?)?.unregistered,
                 "fdb-limit" => {
                     let range = settings::TABLE_LIMIT;
                     let limit =
@@ -408,8 +412,10 @@ impl Source<'_> {
             settings.push(setting);
         }
         // As "attach --trunk" does.
-        if table.contains_key("trunk") && !table.contains_key("guard") {
-            settings.push("guard=off".into());
+        for (guard, off) in [("guard", "guard=off"), ("ip-guard", "ip-guard=off")] {
+            if table.contains_key("trunk") && !table.contains_key(guard) {
+                settings.push(off.into());
+            }
         }
         Ok(settings)
     }
@@ -422,6 +428,7 @@ pub struct Running {
     pub ageing: u64,
     pub fdb_limit: u32,
     pub group_forward: String,
+    pub spread: Spread,
     pub uplink: Option<Uplink>,
     pub published: Vec<Publish>,
     pub containers: Vec<Container>,
@@ -436,12 +443,14 @@ pub fn port_config(mac: UnicastMac, settings: &[String]) -> Result<Settings> {
 pub fn write(running: &Running) -> Result<String> {
     use std::fmt::Write;
     let mut text = format!(
-        "schema = {SCHEMA}\n\n[network]\nsubnet = {}\ngateway = {}\nageing = {}\nfdb-limit = {}\ngroup-forward = {}\n",
+        "schema = {SCHEMA}\n\n[network]\nsubnet = {}\ngateway = {}\nageing = {}\nfdb-limit = {}\ngroup-forward = {}\nsuppress = {}\nunregistered = {}\n",
         quoted(&running.network.subnet()),
         quoted(&running.network.gateway().address.to_string()),
         running.ageing,
         running.fdb_limit,
-        quoted(&running.group_forward)
+        quoted(&running.group_forward),
+        running.spread.suppress,
+        quoted(running.spread.unregistered.name())
     );
     if !running.network.ipv6().is_default() {
         writeln!(text, "ipv6 = {}", quoted(&running.network.ipv6().to_string()))?;

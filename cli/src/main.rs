@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Detach { container } => commands::detach::run(&container),
         Verb::Set { name, settings } => commands::set::run(name, settings),
         Verb::Fdb { action, json } => commands::fdb::run(action, json),
+        Verb::Groups { json } => commands::groups::run(json),
         Verb::Mirror { name, file } => commands::mirror::run(name, &file),
         Verb::Apply(apply) => commands::apply::run(&apply),
         Verb::Restore => commands::restore::run(),

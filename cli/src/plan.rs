@@ -14,7 +14,7 @@ use crate::daemon::network::Network;
 use crate::daemon::network6::Ipv6;
 use crate::errors::{ConfigProblem, DaemonProblem};
 use crate::publish::Spec;
-use crate::settings;
+use crate::settings::{self, Unregistered};
 use crate::state::Publish;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,6 +30,8 @@ pub struct Options {
     pub fdb_limit: Option<u32>,
     pub group_forward: Option<String>,
     pub ipv6: Option<Ipv6>,
+    pub suppress: Option<bool>,
+    pub unregistered: Option<Unregistered>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ impl fmt::Display for Options {
             self.fdb_limit.map(|limit| format!("fdb-limit={limit}")),
             self.group_forward.as_ref().map(|list| format!("group-forward={list}")),
             self.ipv6.filter(|ipv6| !ipv6.is_default()).map(|ipv6| format!("ipv6={ipv6}")),
+            self.suppress.map(|on| format!("suppress={}", settings::word(on))),
+            self.unregistered.map(|what| format!("unregistered={}", what.name())),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
         if options.is_empty() { f.write_str("start") } else { write!(f, "start, {}", options.join(" ")) }
@@ -198,6 +202,8 @@ fn options(config: &Config) -> Options {
         fdb_limit: network.fdb_limit.as_ref().map(|limit| limit.value),
         group_forward: network.group_forward.clone(),
         ipv6: network.ipv6.as_ref().map(|ipv6| ipv6.value),
+        suppress: network.suppress,
+        unregistered: network.unregistered,
     }
 }
 
@@ -221,6 +227,9 @@ fn switch(config: &Config, running: &Running) -> Result<Option<Change>> {
     };
     compare("ageing", wanted.ageing.map(|ageing| ageing.to_string()), running.ageing.to_string());
     compare("group-forward", wanted.group_forward.clone(), running.group_forward.clone());
+    let (is, on) = (running.spread, |on| settings::word(on).to_owned());
+    compare("suppress", wanted.suppress.map(on), on(is.suppress));
+    compare("unregistered", wanted.unregistered.map(|what| what.name().into()), is.unregistered.name().into());
     Ok(if to.is_empty() { None } else { Some(Change::SetSwitch { from, to }) })
 }
 

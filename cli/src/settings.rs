@@ -2,20 +2,21 @@
 use crate::errors::{SettingProblem, ValueProblem};
 use crate::reach;
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use vswitch_nat::slirp::reach::Reach;
-use vswitch_nat::station::SESSIONS;
+use vswitch_nat::station::{AddressGuard, SESSIONS};
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::switch::NEVER_FORWARDED;
 use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 
 /// What a port can be set to.
-pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
+pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, ip-guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
 storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, config";
 /// What leaves a container's interface to DHCP and router advertisements, when it is attached.
 pub const NO_CONFIG: &str = "config=off";
 /// What the switch can be set to.
-pub const SWITCH_KEYS: &str = "ageing, group-forward";
+pub const SWITCH_KEYS: &str = "ageing, group-forward, suppress, unregistered";
 /// Seconds of ageing at the most (802.1Q table 8-6).
 pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
 /// Addresses of the switch at the most, chosen at its start.
@@ -25,11 +26,65 @@ pub const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
 /// Sessions of one container at the most.
 pub const MAX_FLOWS: std::ops::RangeInclusive<u32> = 1..=SESSIONS;
 
+/// What becomes of frames to a group of IP that nobody is known to listen to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unregistered {
+    /// To all ports
+    #[default]
+    Flood,
+    /// To router ports only
+    Drop,
+}
+
+impl Unregistered {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flood => "flood",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Where requests for addresses, and frames to groups, go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Requests for known addresses are answered, instead of flooded.
+    pub suppress: bool,
+    pub unregistered: Unregistered,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { suppress: true, unregistered: Unregistered::Flood }
+    }
+}
+
+impl Spread {
+    /// With what is set of it.
+    pub fn set(self, settings: &SwitchSettings) -> Self {
+        let Self { suppress, unregistered } = self;
+        Self { suppress: settings.suppress.unwrap_or(suppress), unregistered: settings.unregistered.unwrap_or(unregistered) }
+    }
+}
+
+/// Settings of the switch, as far as they are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchSettings {
+    pub ageing: Option<Duration>,
+    /// The mask of reserved group addresses let through.
+    pub group_forward: Option<u16>,
+    pub suppress: Option<bool>,
+    pub unregistered: Option<Unregistered>,
+}
+
 /// All that a container can be set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its port's.
     pub port: PortConfig,
+    /// Whether its IP source addresses are judged (L09).
+    pub ip_guard: bool,
     /// Where it may go through the uplink.
     pub reach: Reach,
     /// Sessions that it may have.
@@ -40,7 +95,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: PortConfig::default(), reach: Reach::default(), max_flows: SESSIONS, config: true }
+        Self { port: PortConfig::default(), ip_guard: true, reach: Reach::default(), max_flows: SESSIONS, config: true }
     }
 }
 
@@ -48,6 +103,15 @@ impl Settings {
     /// What a container has that nobody set otherwise.
     pub fn of(mac: UnicastMac) -> Self {
         Self { port: PortConfig { guard: Guard::Bound(mac), ..PortConfig::default() }, ..Self::default() }
+    }
+
+    /// How far its port is trusted with addresses.
+    pub const fn address_guard(&self) -> AddressGuard {
+        match (self.ip_guard, self.port.guard) {
+            (false, _) => AddressGuard::Off,
+            (true, Guard::Off) => AddressGuard::Addresses,
+            (true, Guard::Bound(_)) => AddressGuard::Bound,
+        }
     }
 }
 
@@ -64,7 +128,7 @@ fn on_off(value: &str) -> Result<bool> {
     }
 }
 
-const fn word(on: bool) -> &'static str {
+pub const fn word(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
@@ -90,6 +154,7 @@ pub fn apply(config: &Settings, mac: UnicastMac, settings: &[String]) -> Result<
         let (key, value) = split(setting)?;
         let applied = match key {
             "reach" => reach::parse(value).map(|reach| config.reach = reach),
+            "ip-guard" => on_off(value).map(|on| config.ip_guard = on),
             "max-flows" => max_flows(value).map(|flows| config.max_flows = flows),
             "config" => on_off(value).map(|on| config.config = on),
             _ => apply_one(&mut config.port, mac, key, value),
@@ -168,6 +233,7 @@ pub fn describe(all: &Settings) -> Vec<String> {
         format!("tpid={tpid}"),
         format!("group={}", config.group),
         format!("guard={}", word(config.guard != Guard::Off)),
+        format!("ip-guard={}", word(all.ip_guard)),
         format!("hairpin={}", word(config.hairpin)),
         format!("learn={}", word(config.learn)),
         format!("flood-unknown={}", word(config.flood.unknown)),
@@ -194,22 +260,30 @@ pub fn vlans(vlan: &VlanMode) -> String {
     }
 }
 
-/// Settings of the switch: ageing, and the mask of reserved group addresses let through.
-pub fn of_switch(settings: &[String]) -> Result<(Option<Duration>, Option<u16>)> {
-    let (mut ageing, mut forward) = (None, None);
+/// Settings of the switch.
+pub fn of_switch(settings: &[String]) -> Result<SwitchSettings> {
+    let mut all = SwitchSettings::default();
     for setting in settings {
         let (key, value) = split(setting)?;
         match key {
             "ageing" => {
                 let seconds = value.parse().ok().filter(|seconds| AGEING.contains(seconds));
                 let seconds = seconds.context(ValueProblem::Ageing).with_context(|| format!("cannot set {setting}"))?;
-                ageing = Some(Duration::from_secs(seconds));
+                all.ageing = Some(Duration::from_secs(seconds));
             }
-            "group-forward" => forward = Some(group_mask(value).with_context(|| format!("cannot set {setting}"))?),
+            "group-forward" => {
+                all.group_forward = Some(group_mask(value).with_context(|| format!("cannot set {setting}"))?);
+            }
+            "suppress" => all.suppress = Some(on_off(value).with_context(|| format!("cannot set {setting}"))?),
+            "unregistered" => {
+                let known = [Unregistered::Flood, Unregistered::Drop].into_iter().find(|known| known.name() == value);
+                let known = known.context(ValueProblem::Unregistered).with_context(|| format!("cannot set {setting}"))?;
+                all.unregistered = Some(known);
+            }
             _ => bail!(SettingProblem::NoSwitchKey { key: key.into() }),
         }
     }
-    Ok((ageing, forward))
+    Ok(all)
 }
 
 /// Reserved group addresses by their last digit, "0,2,14" or "off", as a mask (L01).
@@ -246,7 +320,7 @@ mod tests {
     fn what_is_described_is_what_was_set() {
         for settings in [
             "",
-            "vlan=10 isolated=on guard=on",
+            "vlan=10 isolated=on guard=on ip-guard=off",
             "trunk=10,20-29 native=5 tpid=802.1ad hairpin=on learn=off group=7",
             "trunk=10,20 native=off flood-unknown=off flood-broadcast=off flood-multicast=off",
             "storm-broadcast=off storm-multicast=0 storm-unknown=100 fdb-limit=1",
@@ -269,6 +343,7 @@ mod tests {
             ("native=off", "no trunk"),
             ("group=256", "255"),
             ("guard=maybe", "on or off"),
+            ("ip-guard=maybe", "on or off"),
             ("storm-broadcast=-1", "copies a second"),
             ("fdb-limit=0", "write 1 to"),
             ("reach=deny:all,deny:x", "cannot set reach=deny:all,deny:x: rule 2: \"x\" is no rule"),
@@ -284,11 +359,24 @@ mod tests {
     #[test]
     fn of_the_switch() {
         let of = |settings: &str| of_switch(&[settings.into()]);
-        assert_eq!(of("ageing=10").unwrap(), (Some(Duration::from_secs(10)), None));
-        assert_eq!(of("group-forward=0,2,14").unwrap(), (None, Some(0x4005)));
-        assert_eq!(of("group-forward=off").unwrap(), (None, Some(0)));
+        let none = SwitchSettings::default();
+        assert_eq!(of("ageing=10").unwrap(), SwitchSettings { ageing: Some(Duration::from_secs(10)), ..none });
+        assert_eq!(of("group-forward=0,2,14").unwrap().group_forward, Some(0x4005));
+        assert_eq!(of("group-forward=off").unwrap(), SwitchSettings { group_forward: Some(0), ..none });
+        assert_eq!(of("suppress=off").unwrap(), SwitchSettings { suppress: Some(false), ..none });
+        assert_eq!(of("unregistered=drop").unwrap().unregistered, Some(Unregistered::Drop));
+        assert_eq!(Spread::default().set(&of("suppress=off").unwrap()).unregistered, Unregistered::Flood);
         assert_eq!(group_list(0x4005), "0,2,14");
-        for settings in ["ageing=9", "ageing=x", "group-forward=1", "group-forward=16", "group-forward=", "mtu=1"] {
+        for settings in [
+            "ageing=9",
+            "ageing=x",
+            "group-forward=1",
+            "group-forward=16",
+            "group-forward=",
+            "suppress=1",
+            "unregistered=x",
+            "mtu=1",
+        ] {
             assert!(of(settings).is_err(), "{settings}");
         }
     }

@@ -11,6 +11,7 @@ use crate::daemon::network6::Ipv6;
 use crate::errors::DaemonProblem;
 use crate::plan::Options;
 use crate::rundir::RunDir;
+use crate::settings::Spread;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -42,6 +43,8 @@ pub struct Network {
     pub group_forward: String,
     #[serde(default, skip_serializing_if = "Ipv6::is_default")]
     pub ipv6: Ipv6,
+    #[serde(default)]
+    pub spread: Spread,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +169,8 @@ impl Network {
             fdb_limit: Some(self.fdb_limit),
             group_forward: Some(self.group_forward.clone()),
             ipv6: Some(self.ipv6),
+            suppress: Some(self.spread.suppress),
+            unregistered: Some(self.spread.unregistered),
         }
     }
 }
@@ -202,6 +207,7 @@ mod tests {
             fdb_limit: 65_536,
             group_forward: "0,2".into(),
             ipv6: Ipv6::Off,
+            spread: Spread::default(),
         };
         let web = Container {
             name: "web".into(),

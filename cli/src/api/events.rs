@@ -22,6 +22,8 @@ pub enum EventKind {
     Flap,
     /// A port sent from an address that is not its own.
     Guard,
+    /// A port claimed an IP address that another one has.
+    Duplicate,
     /// A port floods more than its budget.
     Storm,
     /// A port is blocked: a frame of ours came back through it.
@@ -43,6 +45,7 @@ impl EventKind {
             Self::Moved => "moved",
             Self::Flap => "flap",
             Self::Guard => "guard",
+            Self::Duplicate => "duplicate",
             Self::Storm => "storm",
             Self::Loop => "loop",
             Self::Uplink => "uplink",

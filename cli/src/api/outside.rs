@@ -74,6 +74,34 @@ pub struct Sessions {
     pub invalid: u64,
 }
 
+/// A rule of the NAT.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NatRow {
+    /// `dnat` or `masquerade`.
+    pub target: String,
+    pub protocol: String,
+    pub source: String,
+    pub destination: String,
+    pub to: String,
+    pub sessions: u64,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// A port that listens to a group of multicast, or asks who does.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GroupEntry {
+    pub vlan: u16,
+    /// None: a router port, which gets all of them.
+    pub group: Option<IpAddr>,
+    /// Where its frames go.
+    pub mac: Option<String>,
+    pub port: u16,
+    pub name: String,
+    /// Seconds since it said so last.
+    pub age: u64,
+}
+
 /// Who is behind an address.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Neighbor {

@@ -49,6 +49,7 @@ impl Power {
                 | Verb::Flows { .. }
                 | Verb::FlushFlows { .. }
                 | Verb::Nat
+                | Verb::Groups { .. }
                 | Verb::Neighbors
                 | Verb::Leases { .. }
                 | Verb::ReserveAddress { .. }

@@ -8,6 +8,7 @@
 //! - **mirror** and **events** last as long as their connection; events come unasked.
 //!
 //! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
+pub use super::outside::{GroupEntry, NatRow, Neighbor};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -108,6 +109,10 @@ pub enum Verb {
         name: String,
     },
     Nat,
+    /// Who listens to which group of multicast, from this place on.
+    Groups {
+        cursor: u32,
+    },
     Neighbors,
     /// Addresses after this one.
     Leases {
@@ -305,6 +310,8 @@ pub struct Info {
     pub ageing: u64,
     /// Reserved group addresses let through, as `set switch group-forward=` takes them.
     pub group_forward: String,
+    #[serde(flatten)]
+    pub spread: crate::settings::Spread,
     /// What the sandbox lacks on this kernel, if anything.
     pub confinement: String,
     /// The command that shows its log, if systemd's journal has that.
@@ -385,20 +392,6 @@ pub struct Flow {
     pub bytes: [u64; 2],
 }
 
-/// A rule of the NAT.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct NatRow {
-    /// `dnat` or `masquerade`.
-    pub target: String,
-    pub protocol: String,
-    pub source: String,
-    pub destination: String,
-    pub to: String,
-    pub sessions: u64,
-    pub packets: u64,
-    pub bytes: u64,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,
@@ -461,6 +454,9 @@ pub struct Stats {
     pub fdb_entries: u32,
     pub fdb_capacity: u32,
     pub fdb_evicted: u64,
+    /// Memberships of multicast groups, and reports of such that found no room.
+    pub groups: u32,
+    pub groups_full: u64,
     /// None without an uplink.
     pub nat: Option<super::outside::Sessions>,
     /// News of the switch (moves, flaps, loops) that nobody fetched in time.

@@ -1,7 +1,7 @@
 //! What `up` takes.
 use crate::daemon::network6::Ipv6;
 use crate::errors::NameProblem;
-use crate::settings::{AGEING, TABLE_LIMIT};
+use crate::settings::{AGEING, TABLE_LIMIT, Unregistered};
 use clap::Args as Group;
 use std::net::Ipv4Addr;
 
@@ -25,6 +25,12 @@ pub struct Up {
     /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
     #[arg(long, value_name = "LIST")]
     pub group_forward: Option<String>,
+    /// Flood requests for addresses (ARP, ND) whose station is known, instead of answering them
+    #[arg(long)]
+    pub no_suppress: bool,
+    /// What becomes of frames to a multicast group that nobody is known to listen to
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub unregistered: Unregistered,
     /// No IPv6 for containers: no addresses, no router, no answers
     #[arg(long)]
     pub no_ipv6: bool,
@@ -62,6 +68,8 @@ impl Default for Up {
             ageing,
             fdb_limit,
             group_forward: None,
+            no_suppress: false,
+            unregistered: Unregistered::default(),
             no_ipv6: false,
             prefix6: None,
             detached: false,

@@ -93,6 +93,7 @@ fn ask(client: &mut Client) -> Result<Running> {
         ageing: info.ageing,
         fdb_limit: info.fdb_capacity,
         group_forward: info.group_forward,
+        spread: info.spread,
         uplink: client.ask(Verb::Uplink, &[])?,
         published: client.ask::<Vec<Published>>(Verb::Published, &[])?.into_iter().map(publish).collect(),
         containers: show::containers(client)?,
@@ -114,6 +115,8 @@ pub fn start(options: &Options) -> Result<()> {
         group_forward: options.group_forward.clone(),
         no_ipv6: options.ipv6 == Some(Ipv6::Off),
         prefix6: options.ipv6.filter(|ipv6| matches!(ipv6, Ipv6::Routed(_))).map(|ipv6| ipv6.to_string()),
+        no_suppress: options.suppress == Some(false),
+        unregistered: options.unregistered.unwrap_or_default(),
         ..default
     })
 }

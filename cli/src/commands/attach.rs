@@ -183,6 +183,7 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     }
     if args.no_guard || args.trunk.is_some() {
         set("guard", "off".into());
+        set("ip-guard", "off".into());
     }
     let rules = args.reach.rules.list();
     if !rules.is_empty() {

@@ -13,6 +13,7 @@ pub mod exec;
 pub mod fdb;
 pub mod flows;
 pub mod generate;
+pub mod groups;
 pub mod inspect;
 pub mod leases;
 pub mod limits;

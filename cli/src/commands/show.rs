@@ -2,7 +2,7 @@
 use super::limits::Limits;
 use crate::api::client::Client;
 use crate::api::types::{Container, Info, Verb};
-use crate::print;
+use crate::{print, settings};
 use anyhow::Result;
 use serde::Serialize;
 use vswitch_io::sys::users::name_of;
@@ -38,7 +38,7 @@ pub fn run(json: bool) -> Result<()> {
     let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", name_of(info.uid)) };
     print::out(&format!(
         "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {}, {} ({}), uplink {}\n\
-         fdb     {} of {} addresses, ageing {} s, group-forward {}\n{}\n",
+         fdb     {} of {} addresses, ageing {} s, group-forward {}, suppress {}, unregistered {}\n{}\n",
         info.version,
         info.pid,
         info.uptime,
@@ -54,16 +54,18 @@ pub fn run(json: bool) -> Result<()> {
         info.fdb_capacity,
         info.ageing,
         info.group_forward,
+        settings::word(info.spread.suppress),
+        info.spread.unregistered.name(),
         warnings.iter().map(|warning| format!("warning {warning}\n")).collect::<String>()
     ))?;
     if attached.is_empty() {
         return print::out("nothing is attached: \"vswitch attach NS\"\n");
     }
     let rows: Vec<_> = attached.iter().map(row).collect();
-    print::table([">PORT", "NAME", "TYPE", "IP", "MAC", "IFNAME", ">MTU", "VLAN", "GUARD", ">GROUP"], &rows)
+    print::table([">PORT", "NAME", "TYPE", "IP", "MAC", "IFNAME", ">MTU", "VLAN", "GUARD", "IP-GUARD", ">GROUP"], &rows)
 }
 
-fn row(container: &Container) -> [String; 10] {
+fn row(container: &Container) -> [String; 11] {
     let setting = |key: &str| {
         let value = container.settings.iter().find_map(|setting| setting.strip_prefix(key)?.strip_prefix('='));
         value.unwrap_or("?").to_owned()
@@ -78,6 +80,7 @@ fn row(container: &Container) -> [String; 10] {
         container.mtu.to_string(),
         container.vlan.clone(),
         setting("guard"),
+        setting("ip-guard"),
         setting("group"),
     ]
 }

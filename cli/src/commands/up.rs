@@ -94,10 +94,12 @@ fn flags(options: &Up) -> Vec<String> {
         ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
         ("--group-forward", options.group_forward.clone()),
         ("--prefix6", options.prefix6.clone()),
+        ("--unregistered", Some(options.unregistered.name().into())),
     ] {
         flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
     flags.extend(options.no_ipv6.then(|| "--no-ipv6".into()));
+    flags.extend(options.no_suppress.then(|| "--no-suppress".into()));
     flags
 }
 

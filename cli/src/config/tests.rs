@@ -274,6 +274,7 @@ fn what_is_written_is_read() {
         ageing: 60,
         fdb_limit: 1_000,
         group_forward: "off".into(),
+        spread: Spread { suppress: false, unregistered: Unregistered::Drop },
         uplink: None,
         published: Vec::new(),
         containers: vec![
@@ -288,6 +289,7 @@ fn what_is_written_is_read() {
     let config = parsed(&text).unwrap();
     assert_eq!(config.network.fdb_limit.as_ref().unwrap().value, 1_000);
     assert_eq!(config.network.group_forward.as_deref(), Some("off"));
+    assert_eq!((config.network.suppress, config.network.unregistered), (Some(false), Some(Unregistered::Drop)));
     assert_eq!(config.containers.len(), running.containers.len());
     for (entry, container) in config.containers.iter().zip(&running.containers) {
         let mac: UnicastMac = container.mac.parse().unwrap();

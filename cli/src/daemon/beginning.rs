@@ -3,7 +3,7 @@ use super::handover::{self, Channel, Taken};
 use super::network::Network;
 use crate::args::Up;
 use crate::rundir::RunDir;
-use crate::settings;
+use crate::settings::{self, Spread};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -18,6 +18,7 @@ pub(super) struct Beginning {
     pub(super) network: Network,
     pub(super) fdb: FdbLimits,
     pub(super) group_forward: u16,
+    pub(super) spread: Spread,
     pub(super) listener: UnixListener,
     pub(super) lock: File,
     pub(super) started: Instant,
@@ -45,6 +46,7 @@ impl Beginning {
             network,
             fdb,
             group_forward,
+            spread: Spread { suppress: !options.no_suppress, unregistered: options.unregistered },
             listener,
             lock,
             started: Instant::now(),
@@ -63,6 +65,7 @@ impl Beginning {
             network: Network::of(hello.gateway, hello.prefix)?.with_ipv6(hello.ipv6),
             fdb,
             group_forward: hello.group_forward,
+            spread: hello.spread,
             listener: listener.into(),
             lock,
             started,

@@ -11,7 +11,8 @@ use crate::errors::VerbProblem;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use vswitch_switch::{PortId, SwitchEvent};
+use vswitch_nat::inspect::GuardNews;
+use vswitch_switch::{DropReason, PortId, SwitchEvent};
 
 /// How often the switch is asked how many events it lost, while there is news.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,6 +119,29 @@ impl Daemon {
         self.lost.ask.get_or_insert_with(|| Instant::now() + LOST_INTERVAL);
         let event = self.told(event);
         self.tell(&event);
+    }
+
+    /// A port did what the IP guard does not let it: to the log, and to listeners.
+    pub(super) fn guard_news(&mut self, news: GuardNews) {
+        let port = PortId::new(news.port).unwrap_or(PortId::GATEWAY);
+        let owner = news.owner.and_then(PortId::new).map(|owner| self.registry.port_name(owner).to_owned());
+        let is_claim = news.reason == DropReason::DuplicateClaim;
+        let mut reason = if is_claim { "duplicate address claim".into() } else { format!("dropped as {}", news.reason.name()) };
+        if let Some(address) = news.address {
+            reason.push_str(&format!(": {address}"));
+        }
+        if let Some(owner) = &owner {
+            reason.push_str(&format!(" is {owner}'s"));
+        }
+        let name = self.registry.port_name(port).to_owned();
+        if self.news.admits() {
+            tracing::warn!("guard: {name} (port {port}): {reason}");
+        }
+        if self.listeners() == 0 {
+            return;
+        }
+        let kind = if is_claim { EventKind::Duplicate } else { EventKind::Guard };
+        self.tell_of(kind, &name, port, Some(&reason));
     }
 
     /// As listeners are told.

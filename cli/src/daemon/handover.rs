@@ -108,6 +108,8 @@ pub struct Hello {
     /// An older daemon has the default one.
     #[serde(default)]
     pub ipv6: Ipv6,
+    #[serde(default)]
+    pub spread: settings::Spread,
     /// Seconds since the first start.
     pub uptime: u64,
     pub restarts: u32,
@@ -214,6 +216,7 @@ impl Daemon {
             fdb_limit: stats.fdb_capacity,
             group_forward: stats.group_forward,
             ipv6: self.registry.network.ipv6(),
+            spread: self.saver.spread(),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
             activated: self.facts.activated,

@@ -6,6 +6,7 @@ mod advert;
 mod beginning;
 mod confine;
 mod events;
+mod groups;
 mod handover;
 mod inspect;
 mod judge;
@@ -27,7 +28,7 @@ use crate::api::types::{Answer, Mirrored, NsId};
 use crate::args::Up;
 use crate::errors::{self, DaemonProblem, VerbProblem};
 use crate::rundir::{self, RunDir};
-use crate::settings;
+use crate::settings::{self, Unregistered};
 use crate::state;
 use anyhow::{Context, Result};
 use beginning::Beginning;
@@ -195,7 +196,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
 
 impl Daemon {
     fn start(beginning: Beginning, (signals, routes): (SignalFd, advert::Routes), facts: Facts, paused: bool) -> Result<Self> {
-        let Beginning { network, fdb, group_forward, listener, lock, .. } = beginning;
+        let Beginning { network, fdb, group_forward, spread, listener, lock, .. } = beginning;
         let poll = Poll::new().context(DaemonProblem::NoEvents)?;
         let notify = Arc::new(Waker::new(poll.registry(), WORKER).context(DaemonProblem::NoEvents)?);
         poll.registry()
@@ -218,11 +219,14 @@ impl Daemon {
                 fdb_limit: fdb.entries,
                 group_forward: settings::group_list(group_forward),
                 ipv6: network.ipv6(),
+                spread,
             },
         );
-        let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, flood_unregistered: true, seed };
+        let flood_unregistered = spread.unregistered == Unregistered::Flood;
+        let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, flood_unregistered, seed };
         let worker =
             worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify).context(DaemonProblem::NoWorker)?;
+        worker.set_spread(Some(spread.suppress), None)?;
         Ok(Self {
             poll,
             signals,
@@ -395,7 +399,7 @@ impl Daemon {
                 WorkerEvent::Closed(ticket) => self.closed(ticket),
                 WorkerEvent::MirrorEnded(ticket, captured) => self.mirror_ended(ticket, captured),
                 WorkerEvent::Switch(event) => self.switch_event(event),
-                WorkerEvent::Guard(_) => {}
+                WorkerEvent::Guard(news) => self.guard_news(news),
                 WorkerEvent::PingForbidden => tracing::warn!(
                     "the kernel lets us send no echo: containers ping the gateway and each other only; \
                      \"sysctl -w net.ipv4.ping_group_range='0 2147483647'\" allows it"

@@ -152,7 +152,7 @@ impl Daemon {
             v6: self.registry.network.ip6(container.ip),
             mtu: container.mtu,
             limits: Limits { sessions: container.config.max_flows, ..Limits::default() },
-            guard: vswitch_nat::station::AddressGuard::Bound,
+            guard: container.config.address_guard(),
         };
         let (reach, name) = (container.config.reach.clone(), container.name.clone());
         self.worker.gateway(move |gateway, _| {

@@ -29,14 +29,20 @@ impl Saver {
     }
 
     /// The switch was set.
-    pub fn set_switch(&mut self, ageing: Option<Duration>, group_forward: Option<u16>) {
+    pub fn set_switch(&mut self, set: &settings::SwitchSettings) {
         self.changed = true;
-        if let Some(ageing) = ageing {
+        self.network.spread = self.network.spread.set(set);
+        if let Some(ageing) = set.ageing {
             self.network.ageing = ageing.as_secs();
         }
-        if let Some(mask) = group_forward {
+        if let Some(mask) = set.group_forward {
             self.network.group_forward = settings::group_list(mask);
         }
+    }
+
+    /// As it was set last.
+    pub const fn spread(&self) -> settings::Spread {
+        self.network.spread
     }
 
     /// When [`Saver::save`] has something to do.
@@ -116,6 +122,7 @@ mod tests {
             fdb_limit: 65_536,
             group_forward: "off".into(),
             ipv6: Default::default(),
+            spread: settings::Spread::default(),
         };
         let outside = Outside::default();
         let save = |saver: &mut Saver, now| {
@@ -130,13 +137,20 @@ mod tests {
         std::fs::remove_file(dir.state()).unwrap();
         save(&mut saver, start + INTERVAL * 2);
         assert!(!dir.state().exists(), "nothing changed");
-        saver.set_switch(Some(Duration::from_secs(60)), Some(0b101));
+        let set = settings::SwitchSettings {
+            ageing: Some(Duration::from_secs(60)),
+            group_forward: Some(0b101),
+            suppress: Some(false),
+            unregistered: None,
+        };
+        saver.set_switch(&set);
         assert_eq!(saver.deadline(), Some(start + INTERVAL));
         save(&mut saver, start + INTERVAL / 2);
         assert!(!dir.state().exists(), "too early");
         save(&mut saver, start + INTERVAL);
         let read = State::read(&dir).unwrap().unwrap();
         assert_eq!((read.network.ageing, read.network.group_forward.as_str()), (60, "0,2"));
+        assert!(!read.network.spread.suppress);
         saver.discard();
         saver.mark();
         save(&mut saver, start + INTERVAL * 2);

@@ -5,7 +5,7 @@ use crate::api::outside::Plugged;
 use crate::api::server::{ConnectionId, PATIENCE};
 use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Reach, Reserve, Verb, WatchKind};
 use crate::errors::VerbProblem;
-use crate::settings;
+use crate::settings::{self, Unregistered};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -69,6 +69,7 @@ impl Daemon {
             Verb::Flows { cursor } => self.flows(cursor),
             Verb::FlushFlows { name } => self.flush_flows(&name),
             Verb::Nat => self.nat(),
+            Verb::Groups { cursor } => self.groups(cursor),
             Verb::Neighbors => self.neighbors(),
             Verb::Leases { after } => self.leases(after),
             Verb::ReserveAddress { address, holder } => self.reserve_address(address, &holder),
@@ -202,9 +203,10 @@ impl Daemon {
 
     fn set(&mut self, name: &str, wanted: &[String]) -> Result<Value> {
         if name == "switch" {
-            let (ageing, group_forward) = settings::of_switch(wanted)?;
-            self.worker.set_switch(ageing, group_forward)?;
-            self.saver.set_switch(ageing, group_forward);
+            let set = settings::of_switch(wanted)?;
+            self.worker.set_switch(set.ageing, set.group_forward)?;
+            self.worker.set_spread(set.suppress, set.unregistered.map(|what| what == Unregistered::Flood))?;
+            self.saver.set_switch(&set);
             return done();
         }
         let (container, port) = self.registry.attached(name)?;
@@ -330,6 +332,7 @@ impl Daemon {
             fdb_capacity: stats.fdb_capacity,
             ageing: stats.ageing.as_secs(),
             group_forward: settings::group_list(stats.group_forward),
+            spread: self.saver.spread(),
             confinement: self.facts.confinement.clone(),
             journal: self.facts.journal.clone(),
             open_files: self.open_files(),
@@ -374,6 +377,8 @@ impl Daemon {
             fdb_entries: stats.fdb_entries,
             fdb_capacity: stats.fdb_capacity,
             fdb_evicted: stats.fdb_evicted,
+            groups: stats.groups,
+            groups_full: stats.groups_full,
             nat: self.sessions()?,
             events_lost: stats.events_lost,
         })

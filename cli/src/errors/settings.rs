@@ -40,6 +40,8 @@ pub enum ValueProblem {
     GroupForward,
     #[error("write bridge, none, host or container:NAME")]
     RunNetwork,
+    #[error("write flood or drop")]
+    Unregistered,
 }
 
 #[cfg(test)]
@@ -48,9 +50,9 @@ mod tests {
 
     table! { SettingProblem:
         NoSetting { setting: "vlan".into() } => "\"vlan\" is no setting: write KEY=VALUE",
-        NoKey {} => "there is no such key: choose of vlan, trunk, native, tpid, isolated, group, guard, hairpin, learn, flood-unknown, \
-                     flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows",
-        NoSwitchKey { key: "mtu".into() } => "the switch has no key \"mtu\": choose of ageing, group-forward",
+        NoKey {} => "there is no such key: choose of vlan, trunk, native, tpid, isolated, group, guard, ip-guard, hairpin, learn, \
+                     flood-unknown, flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows",
+        NoSwitchKey { key: "mtu".into() } => "the switch has no key \"mtu\": choose of ageing, group-forward, suppress, unregistered",
         EmptyTrunk {} => "a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port",
         NoTrunk {} => "the port is no trunk: write trunk=LIST first",
         Pause {} => "01-80-C2-00-00-01 (PAUSE) is for one link and never forwarded: leave 1 out",
@@ -68,6 +70,7 @@ mod tests {
             Ageing {} => "write 10 to 1000000 s",
             MaxFlows {} => "write 1 to 65536",
             GroupForward {} => "write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14",
+            Unregistered {} => "write flood or drop",
             RunNetwork {} => "write bridge, none, host or container:NAME",
         }
     }

@@ -27,6 +27,7 @@ fn nothing_attached() -> Running {
         ageing: 300,
         fdb_limit: 65_536,
         group_forward: "off".into(),
+        spread: settings::Spread::default(),
         uplink: None,
         published: Vec::new(),
         containers: Vec::new(),
@@ -43,11 +44,14 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
                 running.ageing = options.ageing.unwrap_or(300);
                 running.fdb_limit = options.fdb_limit.unwrap_or(65_536);
                 running.group_forward = options.group_forward.clone().unwrap_or_else(|| "off".into());
+                let (suppress, unregistered) = (options.suppress, options.unregistered);
+                running.spread = running.spread.set(&settings::SwitchSettings { suppress, unregistered, ..Default::default() });
             }
             Change::SetSwitch { to, .. } => {
-                let (ageing, mask) = settings::of_switch(to).unwrap();
-                running.ageing = ageing.map_or(running.ageing, |ageing| ageing.as_secs());
-                running.group_forward = mask.map_or(running.group_forward, settings::group_list);
+                let set = settings::of_switch(to).unwrap();
+                running.ageing = set.ageing.map_or(running.ageing, |ageing| ageing.as_secs());
+                running.group_forward = set.group_forward.map_or(running.group_forward, settings::group_list);
+                running.spread = running.spread.set(&set);
             }
             Change::Detach { name, .. } => {
                 assert!(running.containers.iter().any(|container| container.name == *name), "{name} is not attached");
