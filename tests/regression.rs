@@ -32,6 +32,11 @@ fn datapath() {
 }
 
 #[test]
+fn inspect() {
+    replay("inspect", 10, fuzz::inspect::run);
+}
+
+#[test]
 fn nat() {
     replay("nat", 28, fuzz::nat::run);
 }

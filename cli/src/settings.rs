@@ -214,6 +214,14 @@ fn apply_one(config: &mut PortConfig, mac: UnicastMac, key: &str, value: &str) -
     Ok(())
 }
 
+/// What [`describe`] gave, of an older vswitch too: that knew one guard, so whoever turned it off has both off.
+pub fn of_older(mut described: Vec<String>) -> Vec<String> {
+    if described.iter().any(|setting| setting == "guard=off") && !described.iter().any(|setting| setting.starts_with("ip-guard=")) {
+        described.push("ip-guard=off".into());
+    }
+    described
+}
+
 /// All settings of a port, as [`apply`] takes them.
 pub fn describe(all: &Settings) -> Vec<String> {
     let (config, mut settings) = (&all.port, Vec::new());
@@ -330,6 +338,14 @@ mod tests {
             let again = apply(&Settings::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();
             assert_eq!(config, again, "{settings}");
         }
+    }
+
+    #[test]
+    fn an_older_vswitch_had_one_guard() {
+        let of = |settings: &str| of_older(settings.split_whitespace().map(Into::into).collect()).join(" ");
+        assert_eq!(of("vlan=1 guard=off"), "vlan=1 guard=off ip-guard=off");
+        assert_eq!(of("vlan=1 guard=off ip-guard=on"), "vlan=1 guard=off ip-guard=on");
+        assert_eq!(of("vlan=1 guard=on"), "vlan=1 guard=on");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::daemon::network6::Ipv6;
 use crate::errors::DaemonProblem;
 use crate::plan::Options;
 use crate::rundir::RunDir;
-use crate::settings::Spread;
+use crate::settings::{self, Spread};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -188,7 +188,7 @@ impl Container {
             mac: Some(mac),
             mtu: self.mtu,
             ifname: self.ifname.clone(),
-            settings: self.settings.clone(),
+            settings: settings::of_older(self.settings.clone()),
         })
     }
 }

@@ -1,9 +1,10 @@
 //! The heart: [`Switch::forward`] takes an ingress port, a [`Head`] and the time, and says where the frame goes.
 //!
 //! Order of judgement, each step a reason to drop: loop block, VLAN (L11), source guard (L08), learning (L03, L07), reserved
-//! group (L01), then the destination: known unicast to one port (L05), everything else flooded within its VLAN (L06) under
-//! the storm budget (L14), what goes to a group with known members to these (L16, [`crate::groups`]). [`Switch::admit`] is the first
-//! three of these steps, [`Switch::onward`] the rest: whoever knows what the frame carries judges that between them. Learning comes after the filters that judge the source, so that a frame that is not admitted teaches
+//! group (L01), then the destination: known unicast to one port (L05; what a port is bound to is known before it was heard), what goes to a
+//! group with known members to these (L16, [`crate::groups`]), everything else flooded within its VLAN (L06) under the storm budget (L14).
+//! [`Switch::admit`] is the first three of these steps, [`Switch::onward`] the rest: whoever knows what the frame carries judges that between
+//! them. Learning comes after the filters that judge the source, so that a frame that is not admitted teaches
 //! nothing, and before the destination, so that the next frame of the same batch finds what this one taught (L18).
 //!
 //! A flood is a value with a cursor ([`Flood`]): the caller asks [`Switch::flood_next`] port by port, stops when its budget is
@@ -282,7 +283,7 @@ impl Switch {
             } else {
                 (FloodClass::Multicast, self.scope(vid, head, now))
             }
-        } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now) {
+        } else if let Some(egress) = self.fdb.lookup(vid, head.dst, now).or_else(|| self.bound(vid, head.dst)) {
             if from.ingress == egress && !from.hairpin {
                 return Err(DropReason::Filtered);
             }

@@ -246,7 +246,7 @@ fn l08_an_address_squatted_before_its_owner_came_is_given_up() {
     let [squatter, other] = lab.ports();
     lab.send(squatter, &eth(ALL, A, &IP)).unwrap();
     let owner = lab.port(guarded(A));
-    assert_eq!(lab.reach(other, &eth(A, C, &IP)), Ok(vec![GW, squatter, owner]), "unknown until its owner speaks");
+    assert_eq!(lab.reach(other, &eth(A, C, &IP)), Ok(vec![owner]), "before its owner has said a word");
 
     lab.send(squatter, &eth(ALL, B, &IP)).unwrap();
     lab.switch.set_port(owner, guarded(B)).unwrap();

@@ -386,7 +386,7 @@ impl Daemon {
     fn adopt(&mut self, state: State, port: OwnedFd, watch: Option<OwnedFd>) -> Result<()> {
         let id = PortId::new(state.port).context(HandoverProblem::NoSuchPort)?;
         let mac = state.mac.parse().map_err(|error| HandoverProblem::Mac { mac: state.mac.clone(), error })?;
-        let config = settings::apply(&Settings::of(mac), mac, &state.settings)?;
+        let config = settings::apply(&Settings::of(mac), mac, &settings::of_older(state.settings.clone()))?;
         let port = match state.kind {
             Kind::Tap => Port::tap(port, state.mask),
             Kind::Veth => Port::packet(port),

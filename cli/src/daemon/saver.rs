@@ -5,7 +5,7 @@ use crate::api::leases::Addresses;
 use crate::rundir::RunDir;
 use crate::settings;
 use crate::state::{self, INTERVAL, State};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub struct Saver {
     dir: RunDir,

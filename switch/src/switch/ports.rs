@@ -3,7 +3,7 @@
 //! A port is in the set of each VLAN that it carries, in the set of each class of flood that it takes, in that of its
 //! split-horizon group, and its address, where it is guarded, among the owners. A change that is refused changes nothing.
 use super::{Port, PortError, Switch};
-use crate::mac::UnicastMac;
+use crate::mac::{Mac, UnicastMac};
 use crate::port::{Guard, MAX_PORTS, PortConfig, PortId, PortSet};
 use crate::storm::Storm;
 use crate::time::Time;
@@ -152,6 +152,13 @@ impl Switch {
             port.config = config;
         }
         Ok(())
+    }
+
+    /// The port that an address is bound to. Whoever was told of it on its owner's behalf may be the first to use it.
+    #[cold]
+    pub(super) fn bound(&self, vid: Vid, dst: Mac) -> Option<PortId> {
+        let owner = self.owners.owner(UnicastMac::new(dst)?)?;
+        self.port(owner).filter(|port| port.config.vlan.carries(vid)).map(|_| owner)
     }
 
     /// A port's configuration.

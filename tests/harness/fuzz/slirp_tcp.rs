@@ -17,7 +17,7 @@ use vswitch_nat::packet::{Packet, Segment, Transport};
 use vswitch_nat::slirp::exchange::{Exchange, TcpFate, reset_of};
 use vswitch_nat::slirp::tcp::{Expired, SCALE, State, Tcp};
 use vswitch_nat::slirp::wire::{longest, tcp_headers, write_tcp};
-use vswitch_nat::station::{Limits, Station, Stations};
+use vswitch_nat::station::{AddressGuard, Limits, Station, Stations};
 use vswitch_switch::{FramePool, Time, UnicastMac};
 
 const STEP: usize = 8;
@@ -206,7 +206,7 @@ impl World {
     fn new(sequence: u32) -> Self {
         let (mut exchange, mut stations) = (Exchange::new([1, u64::from(sequence)]), Stations::new(7));
         let (mac, v4, limits) = (UnicastMac::for_ipv4(CONTAINER), Some(CONTAINER.into()), Limits { sessions: 4, ports: 4 });
-        stations.set(INGRESS, Station { mac, v4, v6: None, mtu: 1_500, limits });
+        stations.set(INGRESS, Station { mac, v4, v6: None, mtu: 1_500, limits, guard: AddressGuard::default() });
         let backend = Backend { owner: INGRESS, address: Ipv4Addr::from(CONTAINER), port: 80, draining: false };
         let rule =
             Rule { id: RuleId(RULE), protocol: 6, address: None, first: 80, last: 80, from: vec![], backends: vec![backend] };
