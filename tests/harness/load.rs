@@ -121,6 +121,9 @@ impl Load {
             Self::unicast("unicast, 64 octets", ALL_OFFLOADS, frame(station(RECEIVER).mac(), [0x88, 0xb6], &[7; 50]), 64, 1),
             Self::unicast("unicast, GSO of 64 KB", ALL_OFFLOADS, gso(inside_gso()), 16, 1),
             Self::unicast("unicast, GSO of 64 KB cut into 46", 0, gso(inside_gso()), 16, 46),
+            Self::unicast("unicast, IPv4, 64 octets", ALL_OFFLOADS, inside_packet(), 64, 1),
+            Self::guarded("unicast, IPv4, 64 octets, guarded", inside_packet()),
+            Self::guarded("ARP answered for another", arp_request()),
             Self::ping(),
             Self::flood("flood to 1,100 ports", 1_100),
             Self::through_nat("NAT out, UDP, 64 octets", Way::Out, udp(Way::Out), 64),
@@ -139,6 +142,18 @@ impl Load {
         let receiver = PortId::new(load.from.get() + 1).unwrap_or(PortId::GATEWAY);
         assert!(load.datapath.memory(receiver).is_some_and(|port| port.feed_copy(&hello)));
         while load.breath(receiver) != Inhaled::Idle {}
+        load
+    }
+
+    /// The same where the gateway knows both, and judges what they send.
+    fn guarded(name: &'static str, frame: Vec<u8>) -> Self {
+        let mut load = Self::unicast(name, ALL_OFFLOADS, frame, 64, 1);
+        for (port, number) in [(load.from.get(), SENDER), (load.from.get() + 1, RECEIVER)] {
+            let (v4, limits, guard) = (Some(inside(number).into()), Limits::default(), AddressGuard::Bound);
+            if let Some(gateway) = &mut load.datapath.gateway {
+                gateway.stations.set(port, Station { mac: station(number), v4, v6: None, mtu: MTU, limits, guard });
+            }
+        }
         load
     }
 
@@ -260,6 +275,18 @@ impl Load {
 
 /// What makes an IPv4 TCP packet 65,535 octets long.
 static GSO_PAYLOAD: [u8; 65_495] = [9; 65_495];
+
+/// A small one between stations inside.
+fn inside_packet() -> Vec<u8> {
+    frame(station(RECEIVER).mac(), [8, 0], &ipv4(inside(SENDER), inside(RECEIVER), protocol::TCP, &[7; 30]))
+}
+
+/// Who has the receiver's address?
+fn arp_request() -> Vec<u8> {
+    let (own, fixed) = (station(SENDER).mac().0, [0, 1, 8, 0, 6, 4, 0, 1]);
+    let packet = [&fixed[..], &own, &inside(SENDER), &[0; 6], &inside(RECEIVER)].concat();
+    frame(Mac::BROADCAST, [8, 6], &packet)
+}
 
 /// Between stations inside.
 fn inside_gso() -> Vec<u8> {

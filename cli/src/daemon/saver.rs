@@ -109,6 +109,7 @@ mod tests {
     use super::super::network::Network;
     use super::*;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     #[test]
     fn at_once_when_idle_and_then_once_a_second() {

@@ -32,7 +32,8 @@ impl World {
     fn new() -> Self {
         let config = GatewayConfig { mac: mac(1), address: GATEWAY, prefix: 24, v6: None };
         let mut gateway = Gateway::new(config, [1, 2]);
-        let station = Station { mac: mac(2), v4: Some(OWN), v6: None, mtu: 1_400, limits: Limits::default(), guard: AddressGuard::default() };
+        let station =
+            Station { mac: mac(2), v4: Some(OWN), v6: None, mtu: 1_400, limits: Limits::default(), guard: AddressGuard::default() };
         gateway.stations.set(PORT, station);
         gateway.stations.set_name(PORT, "web");
         Self { gateway, pool: FramePool::new(4) }
