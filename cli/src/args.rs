@@ -35,6 +35,7 @@ The world
 Looking (all with --json)
   show, inspect        the switch and what is attached; one container
   ports, fdb, stats    counters; addresses; the fate of every frame
+  groups               who listens to which multicast group
   events, mirror       what happens, as it happens; frames, into a pcap file
 Changing
   set, apply           a port or the switch; all that a file has

@@ -471,7 +471,7 @@ pub fn write(running: &Running) -> Result<String> {
         let mac = container.mac.parse().map_err(|error: MacParseError| DaemonProblem::BadMac { error: error.to_string() })?;
         let mut unwritten = port_config(mac, &[])?;
         if let VlanMode::Trunk { .. } = port_config(mac, &container.settings)?.port.vlan {
-            unwritten.port.guard = Guard::Off;
+            (unwritten.port.guard, unwritten.ip_guard) = (Guard::Off, false);
         }
         let default = settings::describe(&unwritten);
         for setting in container.settings.iter().filter(|setting| !default.contains(setting)) {

@@ -86,6 +86,8 @@ fn no_container_sets_the_hosts_routes() {
     let (world, other) = (World::new("ra"), TestNs::new("rao"));
     world.attach_host();
     world.switch.ok(&["attach", &other.name]);
+    // One that may: its advertisements reach the others.
+    world.switch.ok(&["set", "web", "ip-guard=off"]);
     for (ns, iface) in [(&world.host, "vswitch0"), (&other, "eth0")] {
         assert_eq!(inside_ok(ns, &["sysctl", "-n", &format!("net.ipv6.conf.{iface}.accept_ra")]), "0\n");
     }
@@ -303,7 +305,10 @@ fn beside_an_uplink_the_host_uses_inside_addresses() {
     assert!(fetches(host, "192.0.2.2:8080"));
     assert!(fetches(&far, "192.0.2.2:8080") && !fetches(&far, "192.0.2.2:9090"));
     // The host's kernel takes packets to any of its addresses on any interface: only its firewall keeps containers from them.
+    // But it answers from its own address inside only (L09), unless it may use any.
     ip(&["-n", &web.name, "route", "add", "192.0.2.3", "via", HOST]);
+    assert!(!fetches(web, "192.0.2.3:9090") && switch.drops("source-outside") > 0);
+    switch.ok(&["set", "host", "ip-guard=off"]);
     assert!(fetches(web, "192.0.2.3:9090"));
     // And routes for them, where it routes.
     ip(&["-n", &web.name, "route", "add", "192.0.2.1", "via", HOST]);

@@ -75,7 +75,7 @@ fn a_whole_file() {
         }
     );
     assert_eq!(db.wanted.name, "db.1");
-    assert_eq!(db.wanted.settings, ["trunk=10,20-29", "native=5", "guard=off"], "in the order that set needs");
+    assert_eq!(db.wanted.settings, ["trunk=10,20-29", "native=5", "guard=off", "ip-guard=off"], "in the order that set needs");
     assert_eq!(cache.wanted, Wanted::new("cache", NsSpec::Path("/some/path".into())), "the rest is default");
     assert_eq!((host.wanted.namespace, host.wanted.ifname.as_str()), (NsSpec::Host, "vswitch0"));
     let uplink = config.uplink.unwrap().wanted;

@@ -210,7 +210,7 @@ fn the_diff_has_a_line_for_each_change() {
     assert_eq!(
         plan.to_string(),
         "+ switch: start, ageing=60\n+ b: namespace n2, ip 10.88.0.2\n+ a: namespace n1, vlan=10\n\
-         + c: namespace /n3, type veth, trunk=10,20, guard=off\n"
+         + c: namespace /n3, type veth, trunk=10,20, guard=off, ip-guard=off\n"
     );
     let running = carried_out(&plan, None);
     let show = |text: &str, prune| planned(text, Some(&running), prune).unwrap().to_string();
@@ -224,7 +224,7 @@ fn the_diff_has_a_line_for_each_change() {
     );
     assert_eq!(
         show(&THREE.replace("vlan = 10\n", "trunk = \"5\"\nnative = 6\n"), true),
-        "~ a: vlan=10 guard=on -> trunk=5 native=6 guard=off\n"
+        "~ a: vlan=10 guard=on ip-guard=on -> trunk=5 native=6 guard=off ip-guard=off\n"
     );
     assert_eq!(
         show(&THREE.replace("ip = \"10.88.0.2\"", "ip = \"10.88.0.9\""), true),
