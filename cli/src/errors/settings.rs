@@ -51,7 +51,8 @@ mod tests {
     table! { SettingProblem:
         NoSetting { setting: "vlan".into() } => "\"vlan\" is no setting: write KEY=VALUE",
         NoKey {} => "there is no such key: choose of vlan, trunk, native, tpid, isolated, group, guard, ip-guard, hairpin, learn, \
-                     flood-unknown, flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows",
+                     flood-unknown, flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, \
+                     config",
         NoSwitchKey { key: "mtu".into() } => "the switch has no key \"mtu\": choose of ageing, group-forward, suppress, unregistered",
         EmptyTrunk {} => "a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port",
         NoTrunk {} => "the port is no trunk: write trunk=LIST first",
