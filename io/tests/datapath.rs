@@ -4,7 +4,7 @@ use std::time::Duration;
 use vswitch_io::datapath::{COPIES_PER_BREATH, Datapath, FLOODS_WAITING, FLOODS_WAITING_PER_PORT, Inhaled};
 use vswitch_io::port::{MemoryPort, Port};
 use vswitch_nat::gateway::{Gateway, GatewayConfig, GatewayV6};
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_switch::port::Guard;
 use vswitch_switch::storm::StormLimits;
 use vswitch_switch::{DropReason, FdbLimits, Mac, PortConfig, PortId, Switch, SwitchConfig, Time, UnicastMac, VlanMode};
@@ -327,7 +327,8 @@ fn the_last_advertisement_reaches_every_port() {
     datapath.gateway = Some(Gateway::new(config, [1, 2]));
     let ports: Vec<PortId> = (0..300).map(|_| plug(&mut datapath, 0, PortConfig::default())).collect();
     let gateway = datapath.gateway.as_mut().unwrap();
-    let station = Station { mac: mac(2), v4: None, v6: None, mtu: 1_500, limits: Limits::default() };
+    let station =
+        Station { mac: mac(2), v4: None, v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() };
     gateway.stations.set(1, station);
     gateway.advertise(true, Time::from_secs(1));
     datapath.cease(Time::from_secs(1));

@@ -8,7 +8,7 @@
 //! - **mirror** and **events** last as long as their connection; events come unasked.
 //!
 //! Lists come in pages, so that no answer outgrows its buffer, whatever the number of ports.
-pub use super::outside::{GroupEntry, NatRow, Neighbor};
+pub use super::outside::{GroupEntry, NatRow};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use vswitch_nat::checksum;
 use vswitch_nat::gateway::advert::MIN_DELAY;
 use vswitch_nat::gateway::{Gateway, GatewayConfig, GatewayV6, Routed, Side};
 use vswitch_nat::ndp::{ALL_NODES, group_mac, link_local, solicited_node};
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_switch::{FramePool, Head, Time, UnicastMac};
 
 const GATEWAY: UnicastMac = UnicastMac::for_ipv4([10, 88, 0, 1]);
@@ -62,7 +62,10 @@ impl World {
         let v6 = GatewayV6 { address: ADDRESS, prefix: 64, link_local: link_local(GATEWAY) };
         let v6 = (setup & 4 == 0).then_some(v6);
         let mut gateway = Gateway::new(GatewayConfig { mac: GATEWAY, address: [10, 88, 0, 1].into(), prefix: 20, v6 }, [1, 2]);
-        gateway.stations.set(1, Station { mac: ASKER, v4: None, v6: None, mtu: 1_500, limits: Limits::default() });
+        gateway.stations.set(
+            1,
+            Station { mac: ASKER, v4: None, v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() },
+        );
         gateway.set_exchange(setup & 1 != 0);
         let now = Time::from_secs(1_000);
         gateway.advertise(setup & 2 != 0, now);

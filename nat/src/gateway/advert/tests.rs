@@ -1,7 +1,7 @@
 use super::*;
 use crate::flow::Address;
 use crate::gateway::GatewayConfig;
-use crate::station::{Limits, Station};
+use crate::station::{AddressGuard, Limits, Station};
 use core::net::Ipv4Addr;
 use pnet_packet::icmpv6::{self, Icmpv6Packet};
 use smoltcp::phy::ChecksumCapabilities;
@@ -40,7 +40,14 @@ fn gateway() -> Gateway {
 
 fn station(last: u8, mtu: u16) -> Station {
     let v4 = Ipv4Addr::new(10, 88, 0, last);
-    Station { mac: UnicastMac::for_ipv4(v4.octets()), v4: Some(v4), v6: None, mtu, limits: Limits::default() }
+    Station {
+        mac: UnicastMac::for_ipv4(v4.octets()),
+        v4: Some(v4),
+        v6: None,
+        mtu,
+        limits: Limits::default(),
+        guard: AddressGuard::default(),
+    }
 }
 
 fn secs(secs: u64) -> Time {
