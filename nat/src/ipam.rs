@@ -306,7 +306,10 @@ impl Ipam {
         if self.reserved.len() >= RESERVATIONS && !self.reserved.contains_key(&address.to_bits()) {
             return Err(IpamError::Full);
         }
-        self.reserved.retain(|_, other| *other != holder);
+        let before = self.reserved.iter().find(|(_, other)| **other == holder).map(|(bits, _)| *bits);
+        if let Some(before) = before {
+            self.unreserve(Ipv4Addr::from_bits(before));
+        }
         self.reserved.insert(address.to_bits(), holder);
         Ok(())
     }

@@ -162,7 +162,10 @@ impl Registry {
     /// The address asked for, or the one that one of `holders`, who are one and the same, is to have.
     fn address(&mut self, wanted: Option<Ipv4Addr>, holders: &[Holder]) -> Result<Ipv4Addr> {
         let chosen = match wanted {
-            Some(ip) => self.network.check(ip).and_then(|()| Ok(self.ipam.check(ip, holders).map(|()| ip)))?,
+            Some(ip) => {
+                self.network.check(ip)?;
+                self.ipam.check(ip, holders).map(|()| ip)
+            }
             None => self.ipam.choose(holders),
         };
         let ip = wanted.unwrap_or(Ipv4Addr::UNSPECIFIED);

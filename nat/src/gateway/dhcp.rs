@@ -230,7 +230,12 @@ impl DhcpServer {
             }
             // RFC 2131 4.3.5: an answer to the address that it has; without one there is nowhere to answer.
             DhcpMessageType::Inform if config.is_neighbour(message.client) => Verdict::Inform,
-            _ => Verdict::Silence,
+            // A server's messages are no client's.
+            DhcpMessageType::Inform
+            | DhcpMessageType::Offer
+            | DhcpMessageType::Ack
+            | DhcpMessageType::Nak
+            | DhcpMessageType::Unknown(_) => Verdict::Silence,
         }
     }
 

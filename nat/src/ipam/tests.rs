@@ -87,6 +87,11 @@ fn a_reserved_address_is_its_holders() {
     ipam.reserve(ip(4), name("db")).unwrap();
     assert_eq!(ipam.reservations().collect::<Vec<_>>(), vec![(ip(4), &name("db"))]);
     assert_eq!(give(&mut ipam, "e"), Ok(ip(2)));
+    let mut passed = small();
+    passed.reserve(ip(2), name("db")).unwrap();
+    assert_eq!(give(&mut passed, "a"), Ok(ip(3)));
+    passed.reserve(ip(5), name("db")).unwrap();
+    assert_eq!(give(&mut passed, "b"), Ok(ip(2)), "reserved no longer, and never had");
     assert_eq!(ipam.unreserve(ip(4)), Some(name("db")));
     assert_eq!(give(&mut ipam, "f"), Ok(ip(4)));
 }
