@@ -153,7 +153,9 @@ impl Datapath {
         {
             match gateway.inspect(&frame, &head, ingress.get(), now) {
                 Inspected::Pass => {}
-                inspected => return self.inspected(inspected, admitted, &head, frame, now),
+                inspected @ (Inspected::Drop(_) | Inspected::Asked(_) | Inspected::Claimed(_) | Inspected::Report) => {
+                    return self.inspected(inspected, admitted, &head, frame, now);
+                }
             }
         }
         let forward = self.switch.onward(admitted, &head, now);

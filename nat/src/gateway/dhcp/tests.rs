@@ -48,18 +48,15 @@ impl World {
 
     /// The answer to a client's message.
     fn ask(&mut self, octets: &[u8], now: Time) -> Option<Told> {
-        match self.receive(octets, now) {
-            Routed::Reply(Side::Inside, frame) => {
-                let told = Told::read(frame.bytes());
-                self.pool.put(frame);
-                Some(told)
-            }
-            Routed::Consumed(frame) => {
-                self.pool.put(frame);
-                None
-            }
-            other => panic!("{other:?}"),
+        let routed = self.receive(octets, now);
+        if let Routed::Reply(Side::Inside, frame) = routed {
+            let told = Told::read(frame.bytes());
+            self.pool.put(frame);
+            return Some(told);
         }
+        let Routed::Consumed(frame) = routed else { panic!("{routed:?}") };
+        self.pool.put(frame);
+        None
     }
 }
 
@@ -321,9 +318,9 @@ fn one_port_cannot_have_all_addresses() {
 #[test]
 fn what_is_no_message_is_dropped_and_what_is_for_others_goes_on() {
     let good = Client::says(1, &[]).octets();
-    let reason = |octets: &[u8]| match World::new().receive(octets, at(1)) {
-        Routed::Drop(_, reason) => Some(reason),
-        _ => None,
+    let reason = |octets: &[u8]| {
+        let Routed::Drop(_, reason) = World::new().receive(octets, at(1)) else { return None };
+        Some(reason)
     };
     let changed = |at: usize, octet: u8| {
         let mut octets = good.clone();
