@@ -378,7 +378,10 @@ impl Worker {
         if let Some(news) = self.datapath.gateway.as_mut().and_then(Gateway::router_news) {
             self.teller.tell(WorkerEvent::Router(news));
         }
-        while let Some(news) = self.datapath.gateway.as_mut().and_then(|gateway| gateway.dhcp.news()) {
+        // What is not fetched stays in the gateway, which gives no lease meanwhile.
+        while self.teller.takes_news()
+            && let Some(news) = self.datapath.gateway.as_mut().and_then(|gateway| gateway.dhcp.news())
+        {
             self.teller.tell(WorkerEvent::Lease(news));
         }
         if now.since(self.nat_ticked) >= NAT_TICK

@@ -170,9 +170,11 @@ impl Ipam {
 
     /// Whether an address that was given away once can be had by one of `holders`.
     fn is_free_for(&self, bits: u32, holders: &[Holder]) -> bool {
-        let is_free = match self.entries.get(&bits).map(|entry| entry.r#use) {
-            None | Some(Use::Kept { .. }) => true,
-            Some(Use::Held { .. } | Use::Declined { .. }) => false,
+        let is_free = match self.entries.get(&bits) {
+            None | Some(Entry { r#use: Use::Kept { .. }, .. }) => true,
+            // A station that moved to another port.
+            Some(Entry { r#use: Use::Held { .. }, holder }) => holders.contains(holder),
+            Some(Entry { r#use: Use::Declined { .. }, .. }) => false,
         };
         is_free && self.reserved.get(&bits).is_none_or(|holder| holders.contains(holder))
     }

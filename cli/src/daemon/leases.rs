@@ -22,6 +22,9 @@ use vswitch_switch::{PortId, Time, UnicastMac};
 /// How long a further station's address is kept for it before it has taken it.
 const OFFERED: Duration = Duration::from_secs(120);
 
+/// How long an address is kept beyond its lease: what its client was told last may be on its way to us when that ends.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A name or a hardware address.
 fn holder(text: &str) -> Result<Holder> {
     match text.parse() {
@@ -43,14 +46,21 @@ impl Daemon {
         match news {
             LeaseNews::Wanted { port, mac, requested } => {
                 let holders = [Holder::Mac(mac)];
-                let wanted = requested.filter(|address| ipam.check(*address, &holders).is_ok());
+                // No client gets by asking what others are kept from.
+                let now = clock::now();
+                let rests = |address| match ipam.get(address) {
+                    Some((holder, Use::Kept { since })) => !holders.contains(holder) && now.since(since) < QUARANTINE,
+                    Some((_, Use::Declined { .. })) => true,
+                    Some((_, Use::Held { .. })) | None => false,
+                };
+                let wanted = requested.filter(|address| ipam.check(*address, &holders).is_ok() && !rests(*address));
                 match wanted.map_or_else(|| ipam.choose(&holders), Ok) {
                     Ok(address) => self.lease(port, mac, address, clock::now().after(OFFERED)),
                     Err(_) if !self.news.admits() => {}
                     Err(error) => tracing::warn!("no address for {mac} behind {}: {error:?}", self.port_name(port)),
                 }
             }
-            LeaseNews::Renewed { address, until } => drop(ipam.extend(address, Some(until))),
+            LeaseNews::Renewed { address, until } => drop(ipam.extend(address, Some(until.after(GRACE)))),
             LeaseNews::Released { address } => drop(ipam.release(address, clock::now())),
             LeaseNews::Declined { port, mac, address } => {
                 // A container's own stays its own.
@@ -74,7 +84,7 @@ impl Daemon {
     fn lease(&mut self, port: u16, mac: UnicastMac, address: Ipv4Addr, until: Time) {
         let bound = self.worker.gateway(move |gateway, _| gateway.dhcp.bind(port, mac, address, until));
         if let Ok(Some(true)) = bound {
-            self.registry.ipam.hold(address, Holder::Mac(mac), Some(until));
+            self.registry.ipam.hold(address, Holder::Mac(mac), Some(until.after(GRACE)));
         }
     }
 

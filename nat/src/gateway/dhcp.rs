@@ -16,7 +16,10 @@
 //! exception: RFC 2131 3.1 wants an address probed before it is offered. Whoever sends from an address that is not its own is dropped by the
 //! switch, and each address has one holder in the daemon's table; a probe would only make every container wait.
 //!
-//! Limits: [`BINDINGS`], [`PER_PORT`] of one port, [`WAITING`] questions.
+//! A further station is acknowledged only when the daemon is told: else its table would have the lease end first, and give the address to
+//! another one. So news that nobody fetches keep it waiting, and never two holders.
+//!
+//! Limits: [`BINDINGS`], [`PER_PORT`] of one port, [`WAITING`] questions, each for [`PATIENCE`] where others wait too.
 pub mod message;
 
 use super::{Gateway, GatewayConfig, Routed, Side};
@@ -37,6 +40,8 @@ pub const DOMAIN: &str = "vswitch.internal";
 pub const BINDINGS: usize = 1_024;
 /// And of one port: more would let one container have the subnet.
 pub const PER_PORT: usize = 64;
+/// How long a question waits for its address when there is no room for another one: clients ask again long before (RFC 2131 4.1).
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions that wait for an address, and news that nobody fetched.
 pub const WAITING: usize = 64;
 
@@ -103,7 +108,8 @@ pub struct DhcpServer {
     /// Until when a port's own station was told that it has its address.
     granted: BTreeMap<u16, Time>,
     bindings: BTreeMap<(u16, UnicastMac), Binding>,
-    waiting: BTreeMap<(u16, UnicastMac), Message>,
+    /// With when it was asked.
+    waiting: BTreeMap<(u16, UnicastMac), (Message, Time)>,
     /// Those of them that can be answered.
     answers: VecDeque<(u16, Message)>,
     news: VecDeque<LeaseNews>,
@@ -128,15 +134,17 @@ impl DhcpServer {
         self.lease = if seconds < 60 { 60 } else { seconds };
     }
 
-    /// Gives a further station behind a port an address, or another end; answers it if it waits. `false` when there are too many.
+    /// Gives a further station behind a port an address, or another end; answers it if it waits. `false` when there are too many. One that
+    /// was behind another port is there no longer.
     pub fn bind(&mut self, port: u16, mac: UnicastMac, address: Ipv4Addr, until: Time) -> bool {
         let is_new = !self.bindings.contains_key(&(port, mac));
         let of_port = self.of_port(port);
         if is_new && (self.bindings.len() >= BINDINGS || of_port >= PER_PORT) {
             return false;
         }
+        self.bindings.retain(|(of, other), _| *other != mac || *of == port);
         self.bindings.insert((port, mac), Binding { address, until });
-        if let Some(message) = self.waiting.remove(&(port, mac)) {
+        if let Some((message, _)) = self.waiting.remove(&(port, mac)) {
             self.answers.push_back((port, message));
         }
         true
@@ -185,10 +193,19 @@ impl DhcpServer {
         self.news.pop_front()
     }
 
-    fn tell(&mut self, news: LeaseNews) {
-        if self.news.len() < WAITING && !self.news.contains(&news) {
-            self.news.push_back(news);
+    /// Says whether there was room.
+    fn tell(&mut self, news: LeaseNews) -> bool {
+        let is_known = |known: &LeaseNews| match (known, &news) {
+            (LeaseNews::Renewed { address, .. }, LeaseNews::Renewed { address: other, .. }) => address == other,
+            (known, news) => known == news,
+        };
+        let has_room = self.news.len() < WAITING;
+        match self.news.iter_mut().find(|known| is_known(known)) {
+            Some(known) => *known = news,
+            None if has_room => self.news.push_back(news),
+            None => return false,
         }
+        true
     }
 
     /// The address of a client, if it has one.
@@ -207,7 +224,7 @@ impl DhcpServer {
             DhcpMessageType::Discover => match address {
                 Some(address) => Verdict::Give(DhcpMessageType::Offer, address),
                 None => {
-                    self.want(stations, port, message);
+                    self.want(stations, port, message, now);
                     Verdict::Silence
                 }
             },
@@ -257,12 +274,16 @@ impl DhcpServer {
     }
 
     /// A further station has no address yet.
-    fn want(&mut self, stations: &Stations, port: u16, message: &Message) {
+    fn want(&mut self, stations: &Stations, port: u16, message: &Message, now: Time) {
         let key = (port, message.mac);
         let of_port = self.of_port(port);
+        if self.waiting.len() >= WAITING {
+            // Whom the daemon has nothing for is never answered.
+            self.waiting.retain(|_, (_, since)| now.since(*since) < PATIENCE);
+        }
         let has_room = self.waiting.len() < WAITING || self.waiting.contains_key(&key);
         if stations.station(port).is_some() && of_port < PER_PORT && has_room {
-            self.waiting.insert(key, message.clone());
+            self.waiting.insert(key, (message.clone(), now));
             self.tell(LeaseNews::Wanted { port, mac: message.mac, requested: message.requested });
         }
     }
@@ -295,6 +316,11 @@ impl DhcpServer {
         let is_given = matches!(verdict, Verdict::Give(..));
         let station = stations.station(port);
         let is_own = station.is_some_and(|station| station.mac == message.mac);
+        let until = now.after(Duration::from_secs(self.lease.into()));
+        let is_ack = verdict == Verdict::Give(DhcpMessageType::Ack, address);
+        if is_ack && !is_own && !self.tell(LeaseNews::Renewed { address, until }) {
+            return false;
+        }
         let answer = Answer {
             kind,
             address,
@@ -309,13 +335,11 @@ impl DhcpServer {
             return false;
         }
         address_frame(frame, message.mac.mac(), config.mac);
-        if verdict == Verdict::Give(DhcpMessageType::Ack, address) {
-            let until = now.after(Duration::from_secs(self.lease.into()));
+        if is_ack {
             if is_own {
                 self.granted.insert(port, until);
             } else if let Some(binding) = self.bindings.get_mut(&(port, message.mac)) {
                 binding.until = until;
-                self.tell(LeaseNews::Renewed { address, until });
             }
         }
         true

@@ -1,10 +1,12 @@
 //! The messages of DHCP (RFC 2131 2), read and written over smoltcp's packet, which knows where the fields are.
 //!
 //! A client's message counts only when it is whole: IP header and UDP with right checksums, from the hardware address that it names. Options
-//! that are read: message type, requested address, server identifier, client identifier, parameter request list, and an overload (RFC 2132
-//! 9.3) is looked through for none of them. exception: RFC 2131 4.1 has options in `sname` and `file` then; no client puts these five there.
+//! that are read: message type, requested address, server identifier, client identifier, parameter request list; with an overload (RFC 2132
+//! 9.3) in `file` and `sname` too. One that reaches past its field, or is not as long as it has to be, makes the whole message malformed:
+//! half a message would be answered as another one. Of an option that is there twice the first counts.
 use crate::checksum;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -21,6 +23,10 @@ pub const CLIENT_PORT: u16 = 68;
 
 /// Octets of the headers in front of a message, Ethernet's aside.
 const HEADERS: usize = 20 + 8;
+/// Octets of a message's fixed part, the magic included.
+const HEADER: usize = 240;
+/// Octets of the options that every answer has, and of the end: message type, server, lease.
+const ALWAYS: usize = 3 + 6 + 6 + 1;
 /// Octets of a message at the least: BOOTP's, which some relays and clients want (RFC 1542 2.1).
 const SHORTEST: usize = 300;
 /// And at the most: what every client takes (RFC 2131 2: 576 octets of IP, in 548 of DHCP).
@@ -55,6 +61,8 @@ pub mod option {
     pub const SERVER: u8 = 54;
     /// 9.8.
     pub const PARAMETERS: u8 = 55;
+    /// 9.3.
+    pub const OVERLOAD: u8 = 52;
     /// 9.11.
     pub const T1: u8 = 58;
     /// 9.12.
@@ -86,6 +94,25 @@ pub struct Message {
     pub id: Vec<u8>,
     /// What it wants to know; without, everything.
     pub parameters: Option<Vec<u8>>,
+}
+
+/// Calls `take` with each option of a field, which its end ends too (as BOOTP had it); `None` when one reaches past it, or `take` says so.
+fn each<'a>(mut octets: &'a [u8], mut take: impl FnMut(u8, &'a [u8]) -> Option<()>) -> Option<()> {
+    const PAD: u8 = 0;
+    const END: u8 = 255;
+    while let [kind, rest @ ..] = octets {
+        octets = match (*kind, rest) {
+            (PAD, rest) => rest,
+            (END, _) => return Some(()),
+            (kind, rest) => {
+                let (len, rest) = rest.split_first()?;
+                let (data, rest) = rest.split_at_checked(usize::from(*len))?;
+                take(kind, data)?;
+                rest
+            }
+        };
+    }
+    Some(())
 }
 
 /// Whether a frame is a message to the server `own`, or to all: UDP over IPv4, whole, to port 67.
@@ -147,17 +174,27 @@ impl Message {
             id: Vec::new(),
             parameters: None,
         };
-        let address = |data: &[u8]| <[u8; 4]>::try_from(data).ok().map(Ipv4Addr::from);
-        for option in packet.options() {
-            match option.kind {
-                option::MESSAGE_TYPE => read.kind = option.data.first().map_or(read.kind, |kind| DhcpMessageType::from(*kind)),
-                option::REQUESTED => read.requested = address(option.data),
-                option::SERVER => read.server = address(option.data),
-                option::PARAMETERS => read.parameters = Some(option.data.to_vec()),
-                option::CLIENT_ID => read.id = option.data.to_vec(),
+        let (overload, mut kind) = (Cell::new(None), None);
+        let mut take = |option: u8, data: &[u8]| {
+            let one = || if let [octet] = data { Some(*octet) } else { None };
+            let address = || <[u8; 4]>::try_from(data).ok().map(Ipv4Addr::from);
+            match option {
+                option::OVERLOAD => overload.set(overload.get().or(Some(one()?))),
+                option::MESSAGE_TYPE => kind = kind.or(Some(one()?)),
+                option::REQUESTED => read.requested = read.requested.or(Some(address()?)),
+                option::SERVER => read.server = read.server.or(Some(address()?)),
+                option::PARAMETERS if read.parameters.is_none() => read.parameters = Some(data.to_vec()),
+                option::CLIENT_ID if read.id.is_empty() => read.id = data.to_vec(),
                 _ => {}
             }
+            Some(())
+        };
+        each(message.get(HEADER..)?, &mut take)?;
+        let fields = overload_fields(message, overload.get())?;
+        for field in fields.into_iter().flatten() {
+            each(field, &mut take)?;
         }
+        read.kind = DhcpMessageType::from(kind?);
         matches!(
             read.kind,
             DhcpMessageType::Discover
@@ -173,6 +210,18 @@ impl Message {
     #[must_use]
     pub fn wants(&self, option: u8) -> bool {
         self.parameters.as_ref().is_none_or(|parameters| parameters.contains(&option))
+    }
+}
+
+/// Where options go on (RFC 2132 9.3): in `file`, then in `sname`.
+fn overload_fields(message: &[u8], overload: Option<u8>) -> Option<[Option<&[u8]>; 2]> {
+    let (sname, file) = (message.get(44..108)?, message.get(108..236)?);
+    match overload {
+        None => Some([None, None]),
+        Some(1) => Some([Some(file), None]),
+        Some(2) => Some([None, Some(sname)]),
+        Some(3) => Some([Some(file), Some(sname)]),
+        Some(_) => None,
     }
 }
 
@@ -202,32 +251,44 @@ impl Answer<'_> {
     #[must_use]
     pub fn write(&self, frame: &mut FrameBuf, to: &Message) -> bool {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let (mtu, broadcast) = (self.mtu.to_be_bytes(), (self.server.to_bits() | !mask).to_be_bytes());
+        let [own, broadcast, mask] = [self.server.to_bits(), self.server.to_bits() | !mask, mask].map(u32::to_be_bytes);
+        let mtu = self.mtu.to_be_bytes();
         // RFC 2131 4.4.5.
-        let (t1, t2) = self.lease.map_or((0, 0), |lease| (lease / 2, (u64::from(lease) * 7 / 8) as u32));
-        let (t1, t2) = (t1.to_be_bytes(), t2.to_be_bytes());
+        let [t1, t2] = self.lease.map_or([0, 0], |lease| [lease / 2, (u64::from(lease) * 7 / 8) as u32]).map(u32::to_be_bytes);
         let is_nak = self.kind == DhcpMessageType::Nak;
         let tells = |option| !is_nak && to.wants(option);
         let mut options = Vec::new();
-        let mut say = |kind, data| options.push(DhcpOption { kind, data });
+        let mut room = LONGEST - HEADER - ALWAYS;
+        // What does not fit beside a long client identifier is left out: so what matters most comes first.
+        let mut say = |kind, data| {
+            let option = DhcpOption { kind, data };
+            if let Some(left) = room.checked_sub(2 + option.data.len()) {
+                room = left;
+                options.push(option);
+            }
+        };
         if self.lease.is_some() {
             say(option::T1, &t1[..]);
             say(option::T2, &t2[..]);
         }
-        if tells(option::BROADCAST) {
-            say(option::BROADCAST, &broadcast[..]);
-        }
-        if tells(option::INTERFACE_MTU) {
-            say(option::INTERFACE_MTU, &mtu[..]);
-        }
-        if tells(option::DOMAIN_NAME) {
-            say(option::DOMAIN_NAME, self.domain.as_bytes());
-        }
-        if let Some(name) = self.name.filter(|_| tells(option::HOST_NAME)) {
-            say(option::HOST_NAME, name.as_bytes());
+        // RFC 2132 3.3: the mask before the router. smoltcp's own fields come the other way round.
+        for (kind, data) in [(option::SUBNET_MASK, &mask), (option::ROUTER, &own), (option::DNS, &own)] {
+            if tells(kind) {
+                say(kind, &data[..]);
+            }
         }
         if !to.id.is_empty() {
             say(option::CLIENT_ID, &to.id);
+        }
+        for (kind, data) in [
+            (option::INTERFACE_MTU, Some(&mtu[..])),
+            (option::HOST_NAME, self.name.map(str::as_bytes)),
+            (option::DOMAIN_NAME, Some(self.domain.as_bytes())),
+            (option::BROADCAST, Some(&broadcast[..])),
+        ] {
+            if let Some(data) = data.filter(|_| tells(kind)) {
+                say(kind, data);
+            }
         }
         let repr = DhcpRepr {
             message_type: self.kind,
@@ -238,26 +299,22 @@ impl Answer<'_> {
             client_ip: if self.kind == DhcpMessageType::Ack { to.client } else { Ipv4Addr::UNSPECIFIED },
             your_ip: self.address,
             server_ip: Ipv4Addr::UNSPECIFIED,
-            router: tells(option::ROUTER).then_some(self.server),
-            subnet_mask: tells(option::SUBNET_MASK).then_some(Ipv4Addr::from_bits(mask)),
+            router: None,
+            subnet_mask: None,
             relay_agent_ip: Ipv4Addr::UNSPECIFIED,
             broadcast: to.broadcast,
             requested_ip: None,
             client_identifier: None,
             server_identifier: Some(self.server),
             parameter_request_list: None,
-            dns_servers: tells(option::DNS).then(|| core::iter::once(self.server).collect()),
+            dns_servers: None,
             max_size: None,
             lease_duration: self.lease,
             renew_duration: None,
             rebind_duration: None,
             additional_options: &options,
         };
-        let wanted = repr.buffer_len();
-        if wanted > LONGEST {
-            return false;
-        }
-        self.emit(frame, to, &repr, wanted.max(SHORTEST))
+        self.emit(frame, to, &repr, repr.buffer_len().max(SHORTEST))
     }
 
     /// RFC 2131 4.1: where to.

@@ -354,3 +354,116 @@ fn what_is_no_message_is_dropped_and_what_is_for_others_goes_on() {
     assert_ne!(reason(&away), None);
     assert_ne!(reason(&away), MALFORMED);
 }
+
+fn asks(last: u8, kind: u8, options: &[&[u8]]) -> Vec<u8> {
+    Client { mac: mac(last), ..Client::says(kind, options) }.octets()
+}
+
+/// RFC 2132 3.3: "the subnet mask option MUST be first".
+#[test]
+fn rfc2132_3_3_the_mask_before_the_router() {
+    for wants in [&[][..], &[55, 2, 3, 1]] {
+        let told = World::new().ask(&Client::says(1, &[wants]).octets(), at(1)).unwrap();
+        let place = |kind| told.options.iter().position(|(option, _)| *option == kind).unwrap();
+        assert!(place(1) < place(3), "{:?}", told.options);
+    }
+}
+
+/// RFC 2131 2: 548 octets are what every client takes. The longest identifier leaves out what it can do without, not the answer.
+#[test]
+fn rfc6842_the_longest_client_identifier_is_answered() {
+    let id = [&[61, 255][..], &[7; 255]].concat();
+    let told = World::new().ask(&Client::says(1, &[&id]).octets(), at(1)).unwrap();
+    assert_eq!(told.option(61), Some(&[7; 255][..]));
+    assert!([1, 3, 51, 54, 58, 59].iter().all(|option| told.option(*option).is_some()), "{:?}", told.options);
+}
+
+#[test]
+fn options_that_are_cut_or_have_a_wrong_length() {
+    let message = |options: &[u8]| Client { options: options.to_vec(), ..Client::says(1, &[]) }.octets();
+    let mut world = World::new();
+    for options in [
+        &[53][..],
+        &[53, 1],
+        &[53, 0, 255],
+        &[53, 2, 1, 1, 255],
+        &[53, 1, 1, 12],
+        &[53, 1, 1, 12, 200, b'x'],
+        &[53, 1, 1, 50, 3, 10, 0, 0, 255],
+        &[53, 1, 1, 50, 5, 10, 0, 0, 2, 1, 255],
+        &[53, 1, 3, 54, 0, 50, 4, 10, 0, 0, 2, 255],
+        &[53, 1, 1, 52, 2, 1, 1, 255],
+        &[53, 1, 1, 52, 1, 4, 255],
+        &[255],
+        &[],
+    ] {
+        let Routed::Drop(frame, DropReason::GatewayMalformed) = world.receive(&message(options), at(1)) else {
+            panic!("{options:?}")
+        };
+        world.pool.put(frame);
+    }
+    // Pads, and no end, are as BOOTP had them.
+    assert_eq!(world.ask(&message(&[0, 0, 53, 1, 1, 0]), at(1)).unwrap().kind, 2);
+}
+
+/// RFC 2132 9.3.
+#[test]
+fn rfc2132_9_3_options_in_file_and_sname() {
+    let overloaded = |how: u8, field: usize, option: &[u8]| {
+        let mut octets = Client { options: std::vec![52, 1, how, 255], ..Client::says(1, &[]) }.octets();
+        octets[42 + field..42 + field + option.len()].copy_from_slice(option);
+        octets
+    };
+    let mut world = World::new();
+    for (how, field) in [(1, 108), (2, 44), (3, 108), (3, 44)] {
+        assert_eq!(world.ask(&overloaded(how, field, &[53, 1, 1, 255]), at(1)).unwrap().kind, 2);
+    }
+    for (how, field, option) in [(1, 44, &[53, 1, 1][..]), (1, 108, &[53, 1, 1, 12, 200]), (2, 44, &[53, 1, 1, 12, 60])] {
+        assert!(matches!(world.receive(&overloaded(how, field, option), at(1)), Routed::Drop(..)), "{how} {field}");
+        world = World::new();
+    }
+}
+
+#[test]
+fn who_is_never_given_an_address_is_in_nobodys_way() {
+    let mut world = World::new();
+    for last in 0..WAITING as u8 {
+        world.ask(&asks(100 + last, 1, &[]), at(1));
+    }
+    while world.gateway.dhcp.news().is_some() {}
+    // The daemon has none for them. While they are patient there is no room, then there is.
+    world.ask(&asks(50, 1, &[]), at(2));
+    assert_eq!(world.gateway.dhcp.news(), None);
+    world.ask(&asks(50, 1, &[]), at(11));
+    assert_eq!(world.gateway.dhcp.news(), Some(LeaseNews::Wanted { port: PORT, mac: mac(50), requested: None }));
+}
+
+#[test]
+fn nothing_is_acknowledged_that_the_daemon_is_not_told() {
+    let mut world = World::new();
+    assert!(world.gateway.dhcp.bind(PORT, mac(77), OTHER, at(600)));
+    assert!(world.gateway.dhcp.bind(PORT, mac(78), Ipv4Addr::new(10, 0, 0, 10), at(600)));
+    let request = |last: u8, address: u8| asks(last, 3, &[&[50, 4, 10, 0, 0, address]]);
+    // Who asks all the time makes one piece of news.
+    for seconds in 1..200 {
+        assert_eq!(world.ask(&request(78, 10), at(seconds)).unwrap().kind, 5);
+    }
+    for last in 0..WAITING as u8 {
+        world.ask(&asks(100 + last, 1, &[]), at(200));
+    }
+    assert_eq!(world.ask(&request(77, 9), at(200)), None);
+    assert_eq!(world.gateway.dhcp.bindings().find(|(_, of, ..)| *of == mac(77)).unwrap().3, at(600));
+    let news = world.gateway.dhcp.news();
+    assert_eq!(news, Some(LeaseNews::Renewed { address: Ipv4Addr::new(10, 0, 0, 10), until: at(199 + 3_600) }));
+    assert_eq!(world.ask(&request(77, 9), at(201)).unwrap().kind, 5);
+}
+
+#[test]
+fn a_station_that_moves_has_its_address_at_one_port() {
+    let mut world = World::new();
+    let station = Station { mac: mac(3), v4: None, v6: None, mtu: 1_500, limits: Limits::default() };
+    world.gateway.stations.set(2, station);
+    assert!(world.gateway.dhcp.bind(PORT, mac(77), OTHER, at(60)));
+    assert!(world.gateway.dhcp.bind(2, mac(77), OTHER, at(60)));
+    assert_eq!(world.gateway.dhcp.bindings().map(|(port, ..)| port).collect::<Vec<_>>(), [2]);
+}
