@@ -51,6 +51,11 @@ fn ipv6_services() {
     replay("ipv6-services", 14, fuzz::ipv6_services::run);
 }
 
+#[test]
+fn dhcp() {
+    replay("dhcp", 12, fuzz::dhcp::run);
+}
+
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
 const LIMITS: [u8; 3] = [7, 20, 15];
 /// VLAN 1, seven addresses, no storm limit, no guard.
@@ -299,6 +304,48 @@ fn write_ipv6_seeds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/ipv6-services");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, octets) in ipv6_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}
+
+/// The seeds, from the commands that `fuzz/dhcp.rs` reads.
+fn dhcp_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    const NONE: u8 = 0xff;
+    const GATEWAY: u8 = 1;
+    // Who: the container of port 1, two stations behind it; one of these behind port 2.
+    let (web, vm, other, moved) = (0, 3, 4, 11);
+    let discover = |who| [0, who, NONE, NONE, 0, 0];
+    let (selects, reboots) = (|who, address| [1, who, NONE, address, GATEWAY, 1], |who, address| [2, who, NONE, address, 0, 0]);
+    let renews = |who, address| [3, who, address, NONE, 0, 0];
+    let (declines, releases) =
+        (|who, address| [4, who, NONE, address, GATEWAY, 0], |who, address| [5, who, address, NONE, GATEWAY, 0]);
+    let informs = |who, address| [6, who, address, NONE, 0, 1];
+    let (daemon, minutes, hour) = ([0xe2, 0], [0xcd, 0], [0xcf, 0]);
+    let leased = [&discover(vm)[..], &daemon, &selects(vm, 5)].concat();
+    let seed = |name, parts: &[&[u8]]| (name, parts.concat());
+    vec![
+        seed("selecting", &[&discover(web), &selects(web, 2), &selects(web, 9), &[1, web, NONE, 2, 2, 0]]),
+        seed("init-reboot", &[&reboots(web, 2), &reboots(web, 9), &reboots(vm, 9), &daemon, &reboots(vm, 5)]),
+        seed("renewing", &[&renews(web, 2), &renews(web, 9), &hour, &renews(web, 2)]),
+        seed("further", &[&leased, &daemon, &renews(vm, 5), &hour, &renews(vm, 5), &daemon]),
+        seed("release", &[&leased, &releases(vm, 5), &daemon, &discover(other), &daemon, &selects(other, 6), &releases(web, 2)]),
+        seed("decline", &[&leased, &declines(vm, 5), &daemon, &discover(vm), &daemon, &selects(vm, 6), &declines(web, 2)]),
+        seed("inform", &[&informs(web, 2), &informs(web, 0)]),
+        seed("relayed", &[&[24, web, NONE, NONE, 0, 0]]),
+        seed("moved", &[&leased, &discover(moved), &daemon, &selects(moved, 5), &[0xe0, 0], &daemon, &renews(moved, 5)]),
+        seed("offer-ends", &[&discover(vm), &daemon, &minutes, &selects(vm, 5), &daemon]),
+        seed("gone", &[&leased, &[0xe0, 0], &renews(vm, 5), &[0xe1, 0], &renews(web, 2), &discover(vm), &daemon]),
+        seed("cut-option", &[&[0x60, web, 53, 1, 1, 50, 3, 10, 88], &[0x60, web, 53, 1, 1, 12, 200, 1, 1], &[0x61, web, 53]]),
+        seed("broadcast", &[&[0, web, NONE, NONE, 0, 0x80]]),
+    ]
+}
+
+#[test]
+#[ignore = "writes tests/corpus/dhcp anew, when the commands' format has changed"]
+fn write_dhcp_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/dhcp");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in dhcp_seeds() {
         std::fs::write(folder.join(name), octets).expect("a file");
     }
 }

@@ -1,5 +1,6 @@
 //! What the fuzz targets run, one function a target: on stable too, where `tests/regression.rs` replays the corpora.
 pub mod datapath;
+pub mod dhcp;
 pub mod head;
 pub mod inspect;
 pub mod ipv6_services;
