@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use vswitch_nat::checksum;
 use vswitch_nat::gateway::{Gateway, GatewayConfig, Routed, Side};
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_switch::{FramePool, Head, Time, UnicastMac};
 
 const GATEWAY: [u8; 4] = [10, 88, 0, 1];
@@ -43,7 +43,9 @@ fn answers(c: &mut Criterion) {
     let mut gateway = Gateway::new(config, [1, 2]);
     for port in 1..=PORTS {
         let (v4, mac) = (Some(address(port).into()), UnicastMac::for_ipv4(address(port)));
-        gateway.stations.set(port, Station { mac, v4, v6: None, mtu: 1_500, limits: Limits::default() });
+        gateway
+            .stations
+            .set(port, Station { mac, v4, v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() });
         gateway.stations.set_name(port, "container");
     }
     let mut pool = FramePool::new(1);

@@ -11,7 +11,7 @@ use vswitch_nat::checksum;
 use vswitch_nat::gateway::dhcp::{BINDINGS, LEASE, LeaseNews, WAITING};
 use vswitch_nat::gateway::{Gateway, GatewayConfig, Routed, Side};
 use vswitch_nat::ipam::{Holder, Ipam, Use};
-use vswitch_nat::station::{Limits, Station};
+use vswitch_nat::station::{AddressGuard, Limits, Station};
 use vswitch_switch::{FramePool, Head, Time, UnicastMac};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -61,7 +61,14 @@ impl World {
 
     fn attach(&mut self, port: u16) {
         let v4 = container(port);
-        let station = Station { mac: mac(port, 0), v4: Some(v4), v6: None, mtu: 1_400, limits: Limits::default() };
+        let station = Station {
+            mac: mac(port, 0),
+            v4: Some(v4),
+            v6: None,
+            mtu: 1_400,
+            limits: Limits::default(),
+            guard: AddressGuard::default(),
+        };
         if self.ipam.check(v4, &[Holder::Name(format!("c{port}"))]).is_ok() {
             self.ipam.hold(v4, Holder::Name(format!("c{port}")), None);
             self.gateway.stations.set(port, station);

@@ -461,7 +461,8 @@ fn nothing_is_acknowledged_that_the_daemon_is_not_told() {
 #[test]
 fn a_station_that_moves_has_its_address_at_one_port() {
     let mut world = World::new();
-    let station = Station { mac: mac(3), v4: None, v6: None, mtu: 1_500, limits: Limits::default() };
+    let station =
+        Station { mac: mac(3), v4: None, v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() };
     world.gateway.stations.set(2, station);
     assert!(world.gateway.dhcp.bind(PORT, mac(77), OTHER, at(60)));
     assert!(world.gateway.dhcp.bind(2, mac(77), OTHER, at(60)));
