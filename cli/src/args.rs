@@ -21,7 +21,6 @@ pub use up::Up;
 /// `vswitch --help`: by what one wants to do, on one screen. A test compares it with the verbs.
 const HELP: &str = "\
 A virtual switch for containers and network namespaces
-
 Usage: vswitch COMMAND ...          (vswitch COMMAND --help says more)
 
 Containers
@@ -31,15 +30,15 @@ The world
   uplink               how containers reach it
   publish, unpublish   ports that lead into containers; published lists them
   flows, nat, neigh    the NAT's sessions, rules, neighbours; flush ends flows
-  leases, reserve      who has which address; who is to have it (unreserve)
+  names, leases        what containers are called; who has which address
+  reserve, unreserve   who is to have an address
 Looking (all with --json)
   show, inspect        the switch and what is attached; one container
   ports, fdb, stats    counters; addresses; the fate of every frame
-  groups               who listens to which multicast group
-  events, mirror       what happens, as it happens; frames, into a pcap file
-Changing
-  set, apply           a port or the switch; all that a file has
+  groups, events       who listens to multicast; what happens, as it happens
+  mirror               frames, into a pcap file
 The switch itself
+  set, apply           change a port or the switch; all that a file has
   up, down             start it (attach and run do), end it
   restart, restore     anew without a gap; after it was killed
   logs, doctor, demo   its log; what this machine lacks; what it can do

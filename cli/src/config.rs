@@ -19,6 +19,7 @@
 //! translated into the word that `set` takes and judged by the very code that `set` uses. Every error says file, line and column. A file
 //! has at most [`FILE_OCTETS`].
 pub mod outside;
+mod place;
 
 use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
@@ -28,6 +29,7 @@ use crate::settings::{self, Settings, Spread, Unregistered};
 use crate::state::Publish;
 use anyhow::Result;
 use outside::{PublishEntry, UplinkEntry};
+pub use place::{Place, Placed};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
@@ -58,30 +60,6 @@ pub const fn default_ifname(namespace: &NsSpec) -> &'static str {
         NsSpec::Host => HOST_IFNAME,
         NsSpec::Name(_) | NsSpec::Path(_) | NsSpec::Pid(_) => IFNAME,
     }
-}
-
-/// Where in a file something is written, from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    line: usize,
-    column: usize,
-}
-
-impl Place {
-    /// Of an octet of a text; columns are counted in characters.
-    fn of(text: &str, octet: usize) -> Self {
-        let before = text.get(..octet).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).unwrap_or_default().chars().count();
-        Self { line: before.matches('\n').count() + 1, column: column + 1 }
-    }
-}
-
-/// A value and where it is written.
-#[derive(Clone, Debug)]
-pub struct Placed<T> {
-    pub value: T,
-    pub place: Place,
 }
 
 /// All that attaching a container takes.

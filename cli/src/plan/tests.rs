@@ -233,7 +233,7 @@ fn the_diff_has_a_line_for_each_change() {
     assert_eq!(
         show(&THREE.replace("type = \"veth\"", "mtu = 9000"), true),
         "- c: type veth -> tap, mtu 1500 -> 9000\n\
-         + c: namespace /n3, ip 10.88.0.4, mac 02:58:0a:58:00:04, mtu 9000, trunk=10,20, guard=off\n",
+         + c: namespace /n3, ip 10.88.0.4, mac 02:58:0a:58:00:04, mtu 9000, trunk=10,20, guard=off, ip-guard=off\n",
         "it keeps its addresses"
     );
     assert_eq!(show("", false), "nothing to change\n");
