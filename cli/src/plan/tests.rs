@@ -243,7 +243,7 @@ fn the_diff_has_a_line_for_each_change() {
     assert_eq!(
         show(&taken, true),
         "- a: ip 10.88.0.3 is for c\n- c: ip 10.88.0.4 -> 10.88.0.3\n\
-         + c: namespace /n3, type veth, ip 10.88.0.3, trunk=10,20, guard=off\n+ a: namespace n1, vlan=10\n"
+         + c: namespace /n3, type veth, ip 10.88.0.3, trunk=10,20, guard=off, ip-guard=off\n+ a: namespace n1, vlan=10\n"
     );
     // The same name, made anew.
     let mut other = running.clone();
