@@ -243,3 +243,32 @@ fn dhcp_declines_what_somebody_has_and_confirms_its_lease_when_the_link_is_back(
     assert!(world.switch.ok(&["uplink"]).contains("by DHCP 192.0.2.51/24, "));
     world.switch.assert_balanced();
 }
+
+#[test]
+fn a_route_of_the_host_that_collides_is_named() {
+    let Some(()) = privileged() else { return };
+    let world = World::new("col");
+    world.switch.ok(&["up", "--subnet", "10.88.0.0/20"]);
+    let collides = || world.switch.json(&["show"])["collision"].as_str().map(str::to_owned);
+    assert_eq!(collides(), None);
+    // The host as a port has an address and a route there, which is no other way.
+    world.switch.ok(&["attach", "--host"]);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(collides(), None);
+    ip(&["-n", &world.host.name, "route", "add", "10.88.0.0/16", "via", "192.0.2.7", "onlink", "dev", "up0"]);
+    wait_for("the collision", || collides().is_some());
+    let said = collides().unwrap();
+    assert!(
+        said.starts_with("network default (10.88.0.0/20) collides with the host's route 10.88.0.0/16: \"vswitch down\""),
+        "{said}"
+    );
+    let doctor = String::from_utf8(world.switch.output(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("collides with the host's route 10.88.0.0/16"), "{doctor}");
+    assert_eq!(world.logged(&said), 1);
+    ip(&["-n", &world.host.name, "route", "del", "10.88.0.0/16"]);
+    wait_for("its end", || collides().is_none());
+    // A default route in halves is no way to anything in particular.
+    ip(&["-n", &world.host.name, "route", "add", "0.0.0.0/1", "via", "192.0.2.7", "onlink", "dev", "up0"]);
+    world.switch.ok(&["restart"]);
+    assert_eq!(collides(), None);
+}

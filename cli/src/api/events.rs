@@ -30,6 +30,8 @@ pub enum EventKind {
     Loop,
     /// The uplink's interface went or came back, or its router is silent or answers again.
     Uplink,
+    /// A route of the host begins to lead where the network is, or no longer does.
+    Collision,
     /// Another daemon took over (told by the command line, which connects again).
     Restart,
     /// So many events were not told, for they came too fast.
@@ -49,6 +51,7 @@ impl EventKind {
             Self::Storm => "storm",
             Self::Loop => "loop",
             Self::Uplink => "uplink",
+            Self::Collision => "collision",
             Self::Restart => "restart",
             Self::Lost => "lost",
         }

@@ -312,6 +312,9 @@ pub struct Info {
     pub group_forward: String,
     #[serde(flatten)]
     pub spread: crate::settings::Spread,
+    /// The host's route that leads where the network is, and what to do about it.
+    #[serde(default)]
+    pub collision: Option<String>,
     /// What the sandbox lacks on this kernel, if anything.
     pub confinement: String,
     /// The command that shows its log, if systemd's journal has that.

@@ -10,6 +10,7 @@ use crate::api::outside::Plugged;
 use crate::api::types::{Kind, Lease, NsId, Reach, Reserve, Verb, WatchKind};
 use crate::args::{Attach, Plug, Up};
 use crate::config::default_ifname;
+use crate::daemon::network::overlap;
 use crate::errors::{self, AttachProblem, DaemonProblem, NameProblem};
 use crate::print;
 use crate::settings::NO_CONFIG;
@@ -28,8 +29,6 @@ use vswitch_switch::mac::MacParseError;
 /// Frames that wait in a TAP for the switch at the most, each up to 64 KB: enough for a burst, not a second of delay.
 pub const TAP_QUEUE_FRAMES: u32 = 256;
 
-/// Bits of a route's prefix from which on it leads somewhere in particular: with fewer it is a default route in parts (0.0.0.0/1).
-const WIDE: u8 = 8;
 /// How long the kernel may take to remove an interface whose other end was closed.
 const BACKGROUND: Duration = Duration::from_millis(500);
 /// Between two tries.
@@ -253,11 +252,6 @@ fn make_once(
     }
 }
 
-/// The route of `in_use` that a network would get in the way of.
-fn overlap(network: Ipv4Net, in_use: &[Ipv4Net]) -> Option<Ipv4Net> {
-    in_use.iter().find(|route| route.prefix >= WIDE && route.overlaps(&network)).copied()
-}
-
 /// Refuses to give the host a network that it knows another way to.
 fn refuse_overlap(lease: &Lease) -> Result<()> {
     let in_use = Netlink::open().and_then(|mut netlink| netlink.ipv4_in_use()).context(AttachProblem::NoNetlink)?;
@@ -309,21 +303,4 @@ fn configure(ifname: &IfName, lease: &Lease, is_host: bool) -> Result<()> {
         None => {}
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_route_that_the_network_hides_or_is_hidden_by() {
-        let net = |address: [u8; 4], prefix| Ipv4Net { address: address.into(), prefix };
-        let ours = net([10, 88, 0, 0], 20);
-        // A VPN's default route in halves is no way to anything in particular.
-        let beside = [net([0, 0, 0, 0], 1), net([10, 88, 16, 0], 20), net([192, 168, 1, 0], 24)];
-        assert_eq!(overlap(ours, &beside), None);
-        for route in [ours, net([10, 88, 3, 4], 32), net([10, 0, 0, 0], 8)] {
-            assert_eq!(overlap(ours, &[&beside[..], &[route]].concat()), Some(route));
-        }
-    }
 }

@@ -14,6 +14,8 @@ use vswitch_switch::UnicastMac;
 pub const PREFIX: u8 = 20;
 /// Prefixes that can be asked for: from a class A to one with two hosts.
 pub const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
+/// Bits of a route's prefix from which on it leads somewhere in particular: with fewer it is a default route in parts (0.0.0.0/1).
+const WIDE: u8 = 8;
 /// The network's name; there will be others.
 const NAME: &str = "default";
 
@@ -83,6 +85,20 @@ impl Network {
         self.config
     }
 
+    /// The network's own.
+    pub const fn net(&self) -> Ipv4Net {
+        Ipv4Net { address: Ipv4Addr::from_bits(self.base()), prefix: self.config.prefix }
+    }
+
+    /// The address and the routes that the kernel has where `host` is an interface's address in it: of the net, of the address itself, of
+    /// both broadcast addresses.
+    pub fn routes_of(&self, host: Ipv4Addr) -> [Ipv4Net; 5] {
+        let Ipv4Net { address: base, prefix } = self.net();
+        let broadcast = Ipv4Addr::from_bits(self.base() | self.hosts());
+        let one = |address| Ipv4Net { address, prefix: 32 };
+        [self.net(), Ipv4Net { address: host, prefix }, one(host), one(base), one(broadcast)]
+    }
+
     /// As `--subnet` takes it.
     pub fn subnet(&self) -> String {
         format!("{}/{}", Ipv4Addr::from_bits(self.base()), self.config.prefix)
@@ -127,6 +143,11 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// The route of `in_use` that a network would get in the way of.
+pub fn overlap(network: Ipv4Net, in_use: &[Ipv4Net]) -> Option<Ipv4Net> {
+    in_use.iter().find(|route| route.prefix >= WIDE && route.overlaps(&network)).copied()
 }
 
 /// A unique local /64 for a network (RFC 4193 3.2): 40 bits that are this machine's and this subnet's, so that they are the same after
@@ -250,6 +271,18 @@ mod tests {
         let off = routed.with_ipv6(Ipv6::Off);
         assert_eq!((off.gateway6(), off.ip6(Ipv4Addr::new(10, 10, 1, 9)), off.gateway().v6), (None, None, None));
         assert_eq!(off.with_ipv6(Ipv6::Local), local);
+    }
+
+    #[test]
+    fn a_route_that_the_network_hides_or_is_hidden_by() {
+        let net = |address: [u8; 4], prefix| Ipv4Net { address: address.into(), prefix };
+        let ours = net([10, 88, 0, 0], 20);
+        // A VPN's default route in halves is no way to anything in particular.
+        let beside = [net([0, 0, 0, 0], 1), net([10, 88, 16, 0], 20), net([192, 168, 1, 0], 24)];
+        assert_eq!(overlap(ours, &beside), None);
+        for route in [ours, net([10, 88, 3, 4], 32), net([10, 0, 0, 0], 8)] {
+            assert_eq!(overlap(ours, &[&beside[..], &[route]].concat()), Some(route));
+        }
     }
 
     #[test]

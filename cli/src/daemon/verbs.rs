@@ -333,6 +333,7 @@ impl Daemon {
             ageing: stats.ageing.as_secs(),
             group_forward: settings::group_list(stats.group_forward),
             spread: self.saver.spread(),
+            collision: self.collision(),
             confinement: self.facts.confinement.clone(),
             journal: self.facts.journal.clone(),
             open_files: self.open_files(),

@@ -63,6 +63,8 @@ pub enum NameProblem {
     NoIpLeft { network: String, usage: Usage },
 
     // The network.
+    #[error("network {network} collides with the host's route {route}: \"vswitch down\", and \"vswitch up --subnet\" with another")]
+    Collision { network: String, route: String },
     #[error("cannot read this host's routes: give --subnet")]
     NoRoutes,
     #[error("--gateway {gateway} is outside {subnet}: choose {range}")]
@@ -138,6 +140,8 @@ mod tests {
         NotReserved { ip: IP } => "10.88.0.2 is not reserved: \"vswitch leases\" lists what is",
         NoIpLeft { network: "default (10.88.0.0/20)".into(), usage: Usage { hosts: 4_093, held: 4_090, reserved: 2, declined: 1 } }
             => "network default (10.88.0.0/20) has no address left (4090 of 4093 in use, 2 reserved, 1 declined): detach something, or choose a larger --subnet",
+        Collision { network: "default (10.88.0.0/20)".into(), route: "10.88.0.0/16".into() }
+            => "network default (10.88.0.0/20) collides with the host's route 10.88.0.0/16: \"vswitch down\", and \"vswitch up --subnet\" with another",
         NoRoutes {} => "cannot read this host's routes: give --subnet",
         GatewayOutside { gateway: IP, subnet: "10.0.0.0/24".into(), range: "10.0.0.1-10.0.0.254".into() }
             => "--gateway 10.88.0.2 is outside 10.0.0.0/24: choose 10.0.0.1-10.0.0.254",

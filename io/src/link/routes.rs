@@ -15,8 +15,8 @@ const FAR: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
 /// Discard (RFC 863): nothing is sent to it.
 const PORT: u16 = 9;
 
-/// Multicast groups of rtnetlink, as bits: IPv6 addresses and routes.
-const GROUPS: u32 = 0x100 | 0x400;
+/// Multicast groups of rtnetlink, as bits: addresses and routes of IPv4, of IPv6.
+const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
 /// Octets read of a message: nothing is made of it.
 const ROOM: usize = 64;
@@ -30,7 +30,7 @@ pub fn leads_out_v6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).and_then(|socket| socket.connect((FAR, PORT))).is_ok()
 }
 
-/// Tells that IPv6 routes or addresses changed: its fd is readable.
+/// Tells that routes or addresses changed: its fd is readable.
 #[derive(Debug)]
 pub struct RouteWatch(Socket);
 

@@ -76,6 +76,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         sandbox,
         ping_sockets,
         firewall,
+        network,
         uplink,
         leftovers,
         other_daemons,
@@ -248,6 +249,13 @@ fn firewall(facts: &Facts) -> Finding {
             format!("the FORWARD policy is {policy}"),
             "nothing to do, frames between containers do not pass it; what other programs forward does",
         ),
+    }
+}
+
+fn network(facts: &Facts) -> Finding {
+    match &facts.collision {
+        None => fine("network", "collides with no route of the host that is known"),
+        Some(collision) => said(Problem, "network", collision),
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Facts {
     pub landlock: Option<u32>,
     /// Policy of the host's FORWARD chain.
     pub forward: Option<String>,
+    /// The host's route that leads where the network is.
+    pub collision: Option<String>,
     /// What is known against the uplink, if there is one.
     pub uplink: Option<Vec<String>>,
     pub run_dir: PathBuf,
@@ -104,6 +106,7 @@ pub fn gather() -> Facts {
         seccomp: sysctl("kernel/seccomp/actions_avail").is_some_and(|actions| actions.contains("errno")),
         landlock: process::landlock_version(),
         forward: is_root.then(forward).flatten(),
+        collision: info.as_ref().and_then(|info| info.collision.clone()),
         uplink: info.as_ref().and_then(|_| uplink_warnings(&dir)),
         left: left(&dir, info.is_some()),
         others: others(&dir),

@@ -22,6 +22,7 @@ fn good() -> Facts {
         seccomp: true,
         landlock: Some(7),
         forward: Some("ACCEPT".into()),
+        collision: None,
         uplink: Some(Vec::new()),
         run_dir: "/run/user/1000/vswitch".into(),
         left: Left::Nothing,
@@ -54,7 +55,7 @@ fn check(name: &str, change: impl FnOnce(&mut Facts), state: State, parts: &[&st
 #[test]
 fn a_good_machine_has_nothing_to_tell() {
     assert!(all(&good()).iter().all(|finding| finding.state == State::Ok));
-    assert_eq!(all(&good()).len(), 13);
+    assert_eq!(all(&good()).len(), 14);
 }
 
 #[test]
@@ -116,6 +117,12 @@ fn limits_of_the_kernel() {
     check("open files", |facts| facts.open_files = 1_024, Note, &["1024 at the most", "about 504 containers", "8208 is enough"]);
     check("open files", |facts| (facts.open_files, facts.containers) = (1_024, 504), Problem, &[]);
     check("open files", |facts| facts.open_files = 8_208, State::Ok, &[]);
+    check(
+        "network",
+        |facts| facts.collision = Some("network a collides with the host's route b: do this".into()),
+        Problem,
+        &["collides", "do this"],
+    );
     check("neighbour table", |facts| facts.containers = 900, Problem, &["900 containers", "gc_thresh3=8192"]);
     check("neighbour table", |facts| facts.neighbours = None, Note, &["look on the host"]);
     check("inotify", |facts| facts.inotify_exhausted = true, Problem, &["no instance left of 128", "max_user_instances=1024"]);
