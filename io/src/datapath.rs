@@ -10,6 +10,7 @@
 //! with the last reference. Every frame has one fate; [`Datapath::accounts`] adds them up.
 //!
 //! Reading is in `datapath/inhale.rs`, what is refused or answered at the switch in `datapath/inspected.rs`, floods in `datapath/floods.rs`, the coming and going of ports and the accounts in `datapath/ports.rs`.
+use crate::asking::Asking;
 use crate::capture::Capture;
 use crate::counters::{Accounts, PortCounters, PortStats, Stats};
 use crate::port::Port;
@@ -33,6 +34,7 @@ mod floods;
 mod inspected;
 pub use floods::{FLOODS_WAITING, FLOODS_WAITING_PER_PORT};
 mod inhale;
+mod names;
 mod ports;
 mod sockets;
 
@@ -84,6 +86,8 @@ pub struct Datapath {
     pub gateway: Option<Gateway>,
     /// Where flows end, if that is the uplink.
     sockets: Option<Box<Sockets>>,
+    /// Who asks the host's resolvers.
+    asking: Option<Box<Asking>>,
     gateway_counters: PortCounters,
     ports: Vec<Option<Box<Attached>>>,
     pool: FramePool,
@@ -118,6 +122,7 @@ impl Datapath {
             switch,
             gateway,
             sockets: None,
+            asking: None,
             gateway_counters: PortCounters::default(),
             ports: Vec::new(),
             pool: FramePool::new(buffers),

@@ -4,6 +4,7 @@
 //! it breathe. [`netns`] and [`link`] are what the command line does in a container's namespace; unsafe code is only in [`sys`].
 #![deny(unsafe_code)]
 
+pub mod asking;
 pub mod capture;
 pub mod clock;
 pub mod counters;

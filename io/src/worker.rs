@@ -6,6 +6,7 @@
 //!
 //! The control plane talks to it through a [`WorkerHandle`]: bounded channels, a waker each way. Port fds are closed by a small pool of
 //! threads, for closing a TAP takes 20 ms; the pool grows at the end, for a process that exits closes its fds one after another.
+use crate::asking::Asking;
 use crate::capture::{Capture, Captured};
 use crate::clock;
 use crate::counters::{Carried, PortCounters, Stats};
@@ -259,7 +260,10 @@ impl Worker {
             }
             let now = clock::now();
             for event in &events {
-                if Sockets::is_token(event.token()) {
+                if Asking::is_token(event.token()) {
+                    // Kept by who asks until the next turn.
+                    self.datapath.resolver_event(event.token());
+                } else if Sockets::is_token(event.token()) {
                     let failed = event.is_error();
                     let closed = event.is_read_closed() || failed;
                     let (readable, writable) = (event.is_readable(), event.is_writable());
@@ -344,7 +348,7 @@ impl Worker {
             }
             self.datapath.flush_sockets(now);
         }
-        self.more = !self.paused && (self.tend_gateway(now) | self.datapath.serve_sockets(now));
+        self.more = !self.paused && (self.tend_gateway(now) | self.datapath.serve_names(now) | self.datapath.serve_sockets(now));
         self.datapath.exhale();
         self.tend_uplink(now);
         for _ in 0..COMMANDS_PER_BREATH {

@@ -8,6 +8,7 @@
 //! - [`packet`], [`flow`]: layers 3 and 4, parsed once and rewritten in place;
 //! - [`nat`], with [`session`], [`mapping`], [`forward`], [`station`], [`tcp_state`], [`ports`], [`timeouts`]: connection tracking and translation;
 //! - [`icmp_error`], [`fragment`]: errors with what they quote, and datagrams in pieces;
+//! - [`dns`]: the containers' names, and questions for others;
 //! - [`inspect`]: what is judged, answered and read of frames between stations;
 //! - [`wan`], [`ndp`]: our end of the uplink's link;
 //! - [`checksum`]: the Internet checksum, whole and by increments;
@@ -23,6 +24,7 @@ extern crate std;
 extern crate alloc;
 
 pub mod checksum;
+pub mod dns;
 pub mod flow;
 pub mod forward;
 pub mod fragment;

@@ -5,11 +5,9 @@
 //! - [`exchange`]: what a packet is, where its socket is to go, and who may have one;
 //! - [`tcp`], [`flows`]: one connection, translated between segments and a socket, and the table of them;
 //! - [`datagrams`]: UDP and echo, mappings and sessions; [`reassembly`]: what comes in fragments;
-//! - [`dns`]: queries to the gateway, which the host's resolvers answer;
 //! - [`reach`]: where containers may go; [`pressure`]: who has a socket when there are not enough;
 //! - [`wire`]: writing frames.
 pub mod datagrams;
-pub mod dns;
 pub mod exchange;
 pub mod flows;
 pub mod pressure;

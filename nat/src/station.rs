@@ -33,6 +33,9 @@ pub const SESSIONS: u32 = 65_536;
 /// External ports of one station at the most, of UDP and ICMP together.
 pub const PORTS: u32 = 16_384;
 
+/// Names that one station has beside its own, at the most.
+pub const ALIASES: usize = 16;
+
 /// What one container may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -116,6 +119,8 @@ struct Slot {
     reach: Option<Box<Reach>>,
     /// What it is called.
     name: Option<Box<str>>,
+    /// What else.
+    aliases: Vec<Box<str>>,
 }
 
 /// Where a packet to an inside address goes.
@@ -136,6 +141,8 @@ pub struct Stations {
     /// Generations begun.
     changes: u64,
     by_address: HashMap<IpAddr, u16, FixedState>,
+    /// By name and alias, in lower case (RFC 4343).
+    by_name: HashMap<Box<str>, u16, FixedState>,
     /// A class a port.
     learned: AgedMap<u128, (UnicastMac, u16)>,
 }
@@ -160,6 +167,7 @@ impl Stations {
             slots: Vec::new(),
             changes: 0,
             by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
+            by_name: HashMap::with_hasher(FixedState::with_seed(seed)),
             learned: AgedMap::new(LEARNED, u32::from(MAX_PORTS), seed),
         }
     }
@@ -190,7 +198,7 @@ impl Stations {
     /// Forgets a station: what it had is dead.
     pub fn remove(&mut self, port: u16) {
         let Some(slot) = self.slots.get_mut(usize::from(port)) else { return };
-        let station = slot.station.take();
+        let (station, name, aliases) = (slot.station.take(), slot.name.take(), core::mem::take(&mut slot.aliases));
         self.changes = self.changes.wrapping_add(1);
         *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
         for address in station.iter().flat_map(Station::addresses) {
@@ -198,6 +206,7 @@ impl Stations {
                 self.by_address.remove(&address);
             }
         }
+        name.iter().chain(&aliases).for_each(|name| self.forget_name(port, name));
         self.learned.clear_class(u32::from(port));
     }
 
@@ -223,11 +232,43 @@ impl Stations {
         self.slots.get(usize::from(port))?.reach.as_deref()
     }
 
-    /// What a port's station is called, until it is removed or has other addresses.
+    /// What a port's station is called, until it is removed or has other addresses. A name that another has stays that one's.
     pub fn set_name(&mut self, port: u16, name: &str) {
-        if let Some(slot) = self.slots.get_mut(usize::from(port)).filter(|slot| slot.station.is_some()) {
-            slot.name = Some(name.into());
+        let Some(slot) = self.slots.get_mut(usize::from(port)).filter(|slot| slot.station.is_some()) else { return };
+        if let Some(before) = slot.name.replace(name.into()) {
+            self.forget_name(port, &before);
         }
+        self.by_name.entry(name.to_ascii_lowercase().into()).or_insert(port);
+    }
+
+    /// What else it is called, likewise: [`ALIASES`] of them at the most.
+    pub fn set_aliases(&mut self, port: u16, aliases: &[impl AsRef<str>]) {
+        let Some(slot) = self.slots.get_mut(usize::from(port)).filter(|slot| slot.station.is_some()) else { return };
+        let aliases: Vec<Box<str>> = aliases.iter().take(ALIASES).map(|alias| alias.as_ref().into()).collect();
+        let before = core::mem::replace(&mut slot.aliases, aliases.clone());
+        let name = slot.name.clone();
+        before.iter().for_each(|alias| self.forget_name(port, alias));
+        for name in name.iter().chain(&aliases) {
+            self.by_name.entry(name.to_ascii_lowercase().into()).or_insert(port);
+        }
+    }
+
+    fn forget_name(&mut self, port: u16, name: &str) {
+        let name = name.to_ascii_lowercase();
+        if self.by_name.get(name.as_str()) == Some(&port) {
+            self.by_name.remove(name.as_str());
+        }
+    }
+
+    /// Whose a name or alias is; it is to be in lower case.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<u16> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Each name and alias with its port.
+    pub fn names(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.by_name.iter().map(|(name, port)| (&**name, *port))
     }
 
     /// The same, as far as it was set.
@@ -484,6 +525,27 @@ mod tests {
         let owner = stations.owner(1);
         stations.remove(1);
         assert!(!stations.is_current(owner) && stations.way(Ipv4Addr::new(10, 0, 0, 4)).is_none());
+    }
+
+    #[test]
+    fn a_name_goes_with_its_station() {
+        let mut stations = Stations::new(1);
+        stations.set_name(1, "web");
+        assert_eq!(stations.named("web"), None, "nobody is there");
+        stations.set(1, station(2));
+        stations.set(2, station(3));
+        stations.set_name(1, "Web");
+        stations.set_aliases(1, &["www", "api"]);
+        stations.set_name(2, "db");
+        stations.set_aliases(2, &["www"]);
+        assert_eq!(["web", "www", "api", "db"].map(|name| stations.named(name)), [Some(1), Some(1), Some(1), Some(2)]);
+        stations.set_aliases(1, &["web", "api"]);
+        stations.set_aliases(1, &["api"]);
+        assert_eq!(["web", "www", "api"].map(|name| stations.named(name)), [Some(1), None, Some(1)]);
+        stations.set(1, station(4));
+        assert_eq!(["web", "api", "db"].map(|name| stations.named(name)), [None, None, Some(2)]);
+        stations.set_name(2, "web");
+        assert_eq!(["web", "db"].map(|name| stations.named(name)), [Some(2), None]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Daemon {
     /// Something happened to resolv.conf.
     pub(super) fn resolvers_changed(&mut self) {
         let changed = self.resolvers.as_mut().is_some_and(Resolvers::changed);
-        if changed && self.outside.sockets {
+        if changed {
             tracing::info!("resolvers {}", list(&self.resolver_list()));
             if let Err(error) = self.set_resolvers() {
                 tracing::error!("{error:#}");
@@ -148,14 +148,10 @@ impl Daemon {
         self.resolvers.iter().flat_map(|resolvers| &resolvers.addresses).map(SocketAddr::ip).collect()
     }
 
-    /// Has the gateway ask them, where its uplink is sockets.
+    /// Has the gateway ask them.
     pub(super) fn set_resolvers(&self) -> anyhow::Result<()> {
         let addresses = self.resolvers.as_ref().map(|resolvers| resolvers.addresses.clone()).unwrap_or_default();
-        self.worker.gateway(move |gateway, _| {
-            if let Some((exchange, ..)) = gateway.exchange_mut() {
-                exchange.set_resolvers(addresses);
-            }
-        })?;
+        self.worker.set_resolvers(addresses)??;
         Ok(())
     }
 }

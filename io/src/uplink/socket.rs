@@ -22,6 +22,7 @@ mod tcp;
 
 pub use carry::{CarriedBound, CarriedMapping, CarriedSession, CarriedStream};
 
+use super::fit::Fitter;
 use crate::sys::socket;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -30,13 +31,10 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use vswitch_nat::Gateway;
-use vswitch_nat::fragment::Fragmenter;
 use vswitch_nat::gateway::Routed;
 use vswitch_nat::gateway::sockets::{AnyPacket, SocketPacket};
 use vswitch_nat::icmp_error::IcmpError;
 use vswitch_nat::slirp::flows::Flow;
-use vswitch_nat::slirp::wire::Ip;
-use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{FrameBuf, FramePool, Time};
 
 /// Octets that one flow may have spilled: the window while nothing is.
@@ -59,10 +57,9 @@ const LEFT_TIMES: u8 = 8;
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;
-/// The same of mappings, of published ports, and of queries to resolvers.
+/// The same of mappings, and of published ports.
 const UDP_TOKENS: usize = 2 << 28;
 const PUBLISHED_TOKENS: usize = 3 << 28;
-const QUERY_TOKENS: usize = 4 << 28;
 /// Slots behind each.
 const SLOTS: usize = (1 << 28) - 1;
 
@@ -114,19 +111,15 @@ pub struct Sockets {
     datagrams_ready: VecDeque<datagram::Place>,
     datagrams_first: bool,
     listeners: listen::Listeners,
-    asking: query::Asking,
     /// Control messages are received here.
     control: Vec<u8>,
     /// Slots of published ports' sockets, and of mappings, in the process before, and here.
     adopted: HashMap<u32, u32>,
     adopted_mappings: HashMap<u32, u32>,
-    /// The identification of the last datagram that may be cut. A counter will do (RFC 7739 5.3): they go no further than a container.
-    id: u32,
     /// An echo socket was refused, and that was told.
     ping_forbidden: bool,
     ping_told: bool,
-    /// A datagram that is being cut for its container's link.
-    cutting: Option<Fragmenter>,
+    fitter: Fitter,
     /// Octets read to be left out, where the kernel cannot peek at an offset.
     waste: Vec<u8>,
 }
@@ -152,14 +145,12 @@ impl Sockets {
             datagrams_ready: VecDeque::new(),
             datagrams_first: false,
             listeners: listen::Listeners::default(),
-            asking: query::Asking::default(),
             control: vec![0; socket::CONTROL],
             adopted: HashMap::new(),
             adopted_mappings: HashMap::new(),
-            id: 0,
             ping_forbidden: false,
             ping_told: false,
-            cutting: None,
+            fitter: Fitter::default(),
             waste: Vec::new(),
         }
     }
@@ -167,7 +158,7 @@ impl Sockets {
     /// Whether a token is one of ours.
     #[must_use]
     pub const fn is_token(token: Token) -> bool {
-        token.0 >= TCP_TOKENS && token.0 < TCP_TOKENS << 4
+        token.0 >= TCP_TOKENS && token.0 < 4 << 28
     }
 
     /// Frames that sockets have taken since the last call.
@@ -188,10 +179,9 @@ impl Sockets {
             || !self.waiting.is_empty()
             || !self.ready.is_empty()
             || !self.datagrams_ready.is_empty()
-            || self.cutting.is_some()
+            || self.fitter.has_work()
             || self.listeners.has_work()
-            || self.asking.has_work()
-            || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due() || exchange.queries.has_failed())
+            || gateway.exchange().is_some_and(|exchange| exchange.flows.has_due())
     }
 
     /// A socket's event.
@@ -201,7 +191,6 @@ impl Sockets {
             TCP_TOKENS => self.stream_event(gateway, slot, event, now),
             UDP_TOKENS => self.datagram_event(datagram::Place::Mapping(slot), event),
             PUBLISHED_TOKENS => self.published_event(slot, event),
-            QUERY_TOKENS => self.query_event(slot),
             _ => {}
         }
     }
@@ -224,14 +213,10 @@ impl Sockets {
         if std::mem::replace(&mut self.changes, changes) != changes {
             self.sweep(gateway);
         }
-        if let Some(frame) = self.poll_cut(pool) {
+        if let Some(frame) = self.fitter.poll(pool) {
             return Some(frame);
         }
         self.accept(gateway, now);
-        // The few and small first.
-        if let Some(frame) = self.poll_queries(gateway, pool, now) {
-            return Some(frame);
-        }
         // In turn, so that neither waits for the other to have nothing.
         self.datagrams_first = !self.datagrams_first;
         if self.datagrams_first {
@@ -239,46 +224,6 @@ impl Sockets {
         } else {
             self.poll_tcp(gateway, pool, now).or_else(|| self.poll_datagrams(gateway, pool, now))
         }
-    }
-
-    /// Sees to it that a datagram fits its container's link: whole, or the first of its fragments.
-    fn fit(&mut self, gateway: &Gateway, port: u16, frame: FrameBuf, pool: &mut FramePool) -> Result<FrameBuf, FrameBuf> {
-        let mtu = gateway.stations.station(port).map_or(u16::MAX, |station| station.mtu);
-        if frame.mtu_len() <= usize::from(mtu) {
-            return Ok(frame);
-        }
-        let Some(spare) = pool.take() else { return Err(frame) };
-        match Fragmenter::originate(frame, ETHERNET_HEADER, usize::from(mtu), self.id) {
-            Ok(mut fragmenter) => {
-                let mut first = spare;
-                let is_cut = fragmenter.next_into(&mut first);
-                self.cutting = Some(fragmenter);
-                if is_cut { Ok(first) } else { Err(first) }
-            }
-            Err((frame, _)) => {
-                pool.put(spare);
-                Err(frame)
-            }
-        }
-    }
-
-    /// The header of a datagram that may be cut for its container's link, with an identification of its own.
-    fn cuttable(&mut self) -> Ip {
-        self.id = self.id.wrapping_add(1);
-        Ip { id: Some(self.id as u16), ..Ip::WHOLE }
-    }
-
-    fn poll_cut(&mut self, pool: &mut FramePool) -> Option<FrameBuf> {
-        let fragmenter = self.cutting.as_mut()?;
-        let mut frame = pool.take()?;
-        if fragmenter.next_into(&mut frame) {
-            return Some(frame);
-        }
-        pool.put(frame);
-        if let Some(fragmenter) = self.cutting.take() {
-            pool.put(fragmenter.into_frame());
-        }
-        None
     }
 
     fn wait_for(&self, fd: &impl AsRawFd, token: Token, interest: Interest) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The control plane's end of the worker: each call is a job for its next breath, and waits for the answer.
 use super::*;
+use std::net::SocketAddr;
 
 impl WorkerHandle {
     fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Worker) -> T + Send + 'static) -> Result<T, WorkerError> {
@@ -67,6 +68,18 @@ impl WorkerHandle {
         self.ask(move |worker| {
             let registry = if on { Some(worker.poll.registry().try_clone()?) } else { None };
             worker.datapath.set_sockets(registry, clock::now());
+            Ok(())
+        })
+    }
+
+    /// The host's resolvers, in the order in which they are to be asked.
+    ///
+    /// # Errors
+    /// The worker is gone; or nothing more can be waited for.
+    pub fn set_resolvers(&self, resolvers: Vec<SocketAddr>) -> Result<io::Result<()>, WorkerError> {
+        self.ask(move |worker| {
+            let registry = worker.poll.registry().try_clone()?;
+            worker.datapath.set_resolvers(&resolvers, registry);
             Ok(())
         })
     }

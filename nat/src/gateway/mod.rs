@@ -18,9 +18,11 @@ pub mod dhcp;
 pub mod dhcp6;
 pub mod icmp;
 mod icmp6;
+mod names;
 pub mod route;
 pub mod sockets;
 
+use crate::dns::Names;
 use crate::icmp_error::Limiter;
 use crate::inspect::Watch;
 use crate::ndp;
@@ -174,6 +176,8 @@ pub struct Gateway {
     exchange: Option<Box<Exchange>>,
     /// Gives stations their addresses.
     pub dhcp: dhcp::DhcpServer,
+    /// Answers what they ask for by name.
+    pub names: Names,
     /// Errors, and answers to what nobody needs often, that a port may still be given, by its number.
     limiters: Vec<Limiter>,
     /// Tells of the router, where it is to.
@@ -206,6 +210,7 @@ impl Gateway {
             uplink: None,
             exchange: None,
             dhcp: dhcp::DhcpServer::default(),
+            names: Names::new(key),
             limiters: Vec::new(),
             advert: None,
             watch: Watch::default(),

@@ -247,6 +247,9 @@ impl Gateway {
         }
         // Ports are published at the gateway's address too.
         let number = packet.get(if A::IS_V6 { 6 } else { 9 }).copied();
+        if number == Some(crate::flow::protocol::UDP) && Self::is_question::<A>(packet) {
+            return true;
+        }
         let has_ports = matches!(number, Some(crate::flow::protocol::TCP | crate::flow::protocol::UDP));
         has_ports
             && (self.exchange.is_some()
@@ -268,7 +271,7 @@ impl Gateway {
             Ok(p) => p,
             Err((frame, reason)) => return Routed::Drop(frame, reason),
         };
-        let Self { config, stations, uplink, limiters, .. } = self;
+        let Self { config, stations, limiters, .. } = self;
         let before = *p.tuple();
         if !A::is_inside(config, before.src) || !stations.may_send(ingress, head.src, before.src, now) {
             return Routed::Drop(p.into_frame(), DropReason::SourceSpoof);
@@ -276,12 +279,16 @@ impl Gateway {
         if limiters.len() <= usize::from(ingress) {
             limiters.resize(usize::from(ingress) + 1, Limiter::new(now));
         }
-        let Some(limiter) = limiters.get_mut(usize::from(ingress)) else {
-            return Routed::Drop(p.into_frame(), DropReason::NatState);
-        };
         if self.exchange.is_some() {
             return self.give_to_sockets(p, head.src, ingress, now);
         }
+        if self.asks(&p) {
+            return self.take_question(p, head.src, ingress, now);
+        }
+        let Self { config, stations, uplink, limiters, .. } = self;
+        let Some(limiter) = limiters.get_mut(usize::from(ingress)) else {
+            return Routed::Drop(p.into_frame(), DropReason::NatState);
+        };
         let (own, back) = (A::own(config), (Side::Inside, config.mac));
         let Some(uplink) = uplink.as_deref_mut() else {
             // Better than letting it wait: there is nothing to wait for.

@@ -8,7 +8,7 @@ use crate::slirp::reassembly::Assembled;
 use crate::slirp::wire::{Link, write_tcp};
 use crate::station::Stations;
 use alloc::boxed::Box;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use vswitch_switch::head::ETHERNET_HEADER;
 use vswitch_switch::{DropReason, EtherType, FrameBuf, Head, Time, UnicastMac};
 
@@ -65,6 +65,13 @@ impl Gateway {
         if !p.is_intact() {
             return Routed::Drop(p.into_frame(), DropReason::PacketMalformed);
         }
+        if self.asks(&p) {
+            return self.take_question(p, mac, ingress, now);
+        }
+        let Self { config, limiters, .. } = self;
+        let Some(limiter) = limiters.get_mut(usize::from(ingress)) else {
+            return Routed::Drop(p.into_frame(), DropReason::NatState);
+        };
         match p.transport() {
             Transport::Tcp(_) | Transport::Udp | Transport::Echo { request: true } => {
                 Routed::Socket(SocketPacket { packet: A::any(p), ingress, mac })
@@ -114,9 +121,18 @@ impl Gateway {
     pub fn set_exchange(&mut self, on: bool) {
         let key = self.key;
         if on {
-            self.exchange.get_or_insert_with(|| Box::new(Exchange::new(key)));
+            let exchange = self.exchange.get_or_insert_with(|| Box::new(Exchange::new(key)));
+            exchange.set_resolvers(self.names.resolvers());
         } else {
             self.exchange = None;
+        }
+    }
+
+    /// The host's resolvers, in the order in which they are to be asked.
+    pub fn set_resolvers(&mut self, resolvers: &[SocketAddr]) {
+        self.names.set_resolvers(resolvers);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.set_resolvers(self.names.resolvers());
         }
     }
 
@@ -128,7 +144,7 @@ impl Gateway {
         }
     }
 
-    fn refuse_to<A: Routable>(&mut self, p: Packet<A>, ingress: u16, error: (IcmpError, DropReason), now: Time) -> Routed {
+    pub(super) fn refuse_to<A: Routable>(&mut self, p: Packet<A>, ingress: u16, error: (IcmpError, DropReason), now: Time) -> Routed {
         let Self { config, limiters, .. } = self;
         match limiters.get_mut(usize::from(ingress)) {
             Some(limiter) => refuse(p, error, A::own(config), limiter, (Side::Inside, config.mac), now),

@@ -12,7 +12,6 @@ mod published;
 mod resolvers;
 
 use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, MAPPINGS, Outbound, Via, add_through};
-use super::dns::{Client, Queries};
 use super::flows::{FLOWS, Flow, Flows};
 use super::reach::{Class, Reach};
 use super::reassembly::Reassembly;
@@ -32,7 +31,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use vswitch_switch::{DropReason, Time, UnicastMac};
 
 /// The port of the gateway's address behind which the host's resolvers are (RFC 1035 4.2).
-pub const DOMAIN: u16 = 53;
+pub const DOMAIN: u16 = crate::dns::PORT;
 
 /// Ports drawn for a client whose own is in use with a container's.
 const DRAWS: u32 = 64;
@@ -74,8 +73,6 @@ pub enum DatagramFate {
     Send(Via, SocketAddr),
     /// The same; the socket is to be made.
     Open(u32, SocketAddr),
-    /// It asks the host's resolvers.
-    Query(Client),
     /// Its sender is told.
     Refuse(IcmpError, DropReason),
 }
@@ -87,8 +84,6 @@ pub struct Exchange {
     pub flows: Flows,
     /// UDP and echo.
     pub datagrams: Datagrams,
-    /// Queries to the host's resolvers, by UDP.
-    pub queries: Queries,
     /// Datagrams that come in fragments.
     pub reassembly: Reassembly,
     /// What is published, IPv4.
@@ -119,7 +114,6 @@ impl Exchange {
         Self {
             flows: Flows::new(key[0]),
             datagrams: Datagrams::new(key[0]),
-            queries: Queries::default(),
             reassembly: Reassembly::default(),
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
@@ -233,10 +227,6 @@ impl Exchange {
         }
         let to = match self.dial(stations, config, ingress, remote, kind.number(A::IS_V6)) {
             Dial::To(to) => to,
-            Dial::Resolver if kind == Kind::Udp => {
-                let link = Link { dst: mac, src: config.mac };
-                return DatagramFate::Query(Client { owner, link, inside, gateway: remote });
-            }
             Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
             Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };

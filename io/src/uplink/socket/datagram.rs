@@ -159,7 +159,6 @@ impl Sockets {
                     gateway.refuse_packet(packet, (told, DropReason::SocketRefused), now)
                 }
             },
-            DatagramFate::Query(client) => self.take_query(gateway, client, packet, now),
             DatagramFate::Refuse(error, reason) => gateway.refuse_packet(packet, (error, reason), now),
         }
     }
@@ -273,7 +272,7 @@ impl Sockets {
             let written =
                 if is_told { self.error(gateway, place, &mut frame, now) } else { self.arrival(gateway, place, &mut frame, now) };
             let finished = match written {
-                Some(Told::Frame(port)) => self.fit(gateway, port, frame, pool),
+                Some(Told::Frame(port)) => self.fitter.fit(gateway, port, frame, pool),
                 Some(Told::Error(ingress, error, source)) => gateway.complain(frame, ingress, error, source, now),
                 None => Err(frame),
             };
@@ -322,7 +321,7 @@ impl Sockets {
             }
             Place::Published(slot) => self.arrived_published(gateway, slot, &received, now)?,
         };
-        let ip = self.cuttable();
+        let ip = self.fitter.cuttable();
         let written = match kind {
             Kind::Udp => {
                 let segment = received.segment.and_then(std::num::NonZeroU16::new);

@@ -370,9 +370,7 @@ impl Sockets {
         }
         if let Some((exchange, stations, _)) = gateway.exchange_mut() {
             let closed = exchange.datagrams.end(stations, |stations, session| !stations.is_current(session.owner));
-            let asked = exchange.queries.end(stations);
             self.close_mappings(closed);
-            self.asking.close_all(asked);
         }
     }
 }

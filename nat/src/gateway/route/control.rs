@@ -38,15 +38,16 @@ impl Gateway {
     }
 
     fn uplink_deadline(&self) -> Option<Time> {
+        let asked = if self.names.has_work() { Some(Time::ZERO) } else { self.names.deadline() };
         if let Some(exchange) = &self.exchange {
-            let deadlines = [exchange.flows.deadline(), exchange.reassembly.deadline(), exchange.queries.deadline()];
+            let deadlines = [exchange.flows.deadline(), exchange.reassembly.deadline(), asked];
             return deadlines.into_iter().flatten().min();
         }
-        let uplink = self.uplink.as_deref()?;
+        let Some(uplink) = self.uplink.as_deref() else { return asked };
         // What is ready and waits for buffers only.
         let ready = (!uplink.cutting.is_empty() || !uplink.releasing.is_empty()).then_some(Time::ZERO);
         let dhcp = uplink.dhcp.as_ref().map(|dhcp| dhcp.due);
-        [ready, dhcp, uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
+        [ready, dhcp, asked, uplink.v4.deadline(), uplink.v6.deadline(), uplink.wan.deadline()].into_iter().flatten().min()
     }
 
     /// Ends what has been idle for too long, `budget` looks of each kind; says whether there may be more.

@@ -1,6 +1,5 @@
 use super::*;
 use crate::station::{AddressGuard, Limits, Station};
-use alloc::vec;
 use proptest::prelude::*;
 use vswitch_switch::UnicastMac;
 
@@ -31,9 +30,21 @@ fn client(port: u16) -> Client {
     }
 }
 
+/// No letter's case is changed.
+fn draw(id: u16) -> Draw {
+    Draw { id, case: [0; CASES] }
+}
+
+fn ask(queries: &mut Queries, client: Client, message: &[u8]) -> Asked {
+    match Question::of_query(message) {
+        Some(question) => queries.begin(client, message, &question, None),
+        None => Asked::Malformed,
+    }
+}
+
 fn begin(queries: &mut Queries, message: &[u8]) -> u32 {
-    let Asked::Ask(slot) = queries.begin(client(3), message) else { panic!("it is a query") };
-    slot
+    assert_eq!(ask(queries, client(3), message), Asked::Waits);
+    queries.expire(at(0)).unwrap()
 }
 
 /// QUERY's answer: a record, and these flags.
@@ -50,22 +61,22 @@ fn answer(id: u16, flags: u16) -> Vec<u8> {
 fn a_query_goes_under_another_identifier_and_comes_back_under_its_own() {
     let mut queries = Queries::default();
     let slot = begin(&mut queries, EDNS);
-    let (to, sent) = queries.next(slot, &[resolver(1)], 0xbeef, at(0)).unwrap();
+    let (to, sent) = queries.next(slot, &[resolver(1)], draw(0xbeef), at(0)).unwrap();
     assert_eq!((to, &sent[..2], &sent[2..]), (resolver(1), &[0xbe, 0xef][..], &EDNS[2..]));
     let mut reply = answer(0xbeef, 0x8180);
-    assert_eq!(queries.answer(slot, &mut reply, 1), Answered::Deliver(client(3)));
+    assert_eq!(queries.answer(slot, &mut reply, 1, |_, _| {}), Answered::Deliver(client(3)));
     assert_eq!(reply, answer(0x1234, 0x8180));
     assert!(queries.is_empty() && queries.deadline().is_none() && queries.held.is_empty());
-    assert_eq!(queries.answer(slot, &mut answer(0xbeef, 0x8180), 1), Answered::Ignored, "it is over");
+    assert_eq!(queries.answer(slot, &mut answer(0xbeef, 0x8180), 1, |_, _| {}), Answered::Ignored, "it is over");
 }
 
 #[test]
 fn a_truncated_answer_goes_to_the_client() {
     let mut queries = Queries::default();
     let slot = begin(&mut queries, QUERY);
-    queries.next(slot, &[resolver(1)], 7, at(0)).unwrap();
+    queries.next(slot, &[resolver(1)], draw(7), at(0)).unwrap();
     let mut reply = answer(7, 0x8380);
-    assert_eq!(queries.answer(slot, &mut reply, 1), Answered::Deliver(client(3)));
+    assert_eq!(queries.answer(slot, &mut reply, 1, |_, _| {}), Answered::Deliver(client(3)));
     assert_eq!(reply[2..4], [0x83, 0x80]);
 }
 
@@ -73,7 +84,7 @@ fn a_truncated_answer_goes_to_the_client() {
 fn what_is_not_the_answer_is_ignored() {
     let mut queries = Queries::default();
     let slot = begin(&mut queries, QUERY);
-    queries.next(slot, &[resolver(1)], 0xbeef, at(0)).unwrap();
+    queries.next(slot, &[resolver(1)], draw(0xbeef), at(0)).unwrap();
     let good = answer(0xbeef, 0x8180);
     let with = |place: usize, octet: u8| {
         let mut message = good.clone();
@@ -96,11 +107,11 @@ fn what_is_not_the_answer_is_ignored() {
         ("half a header", good[..11].to_vec()),
         ("nothing", Vec::new()),
     ];
+    let wrong_count = wrong.len() as u64;
     for (what, mut message) in wrong {
-        assert_eq!(queries.answer(slot, &mut message, 1), Answered::Ignored, "{what}");
+        assert_eq!(queries.answer(slot, &mut message, 1, |_, _| {}), Answered::Ignored, "{what}");
     }
-    // RFC 1035 2.3.3.
-    assert_eq!(queries.answer(slot, &mut with(13, b'W'), 1), Answered::Deliver(client(3)));
+    assert_eq!(queries.counts, QueryCounts { sent: 1, ignored: wrong_count, ..QueryCounts::default() });
 }
 
 #[test]
@@ -110,14 +121,14 @@ fn the_resolvers_are_asked_in_their_order_twice() {
     let slot = begin(&mut queries, QUERY);
     for (number, to) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
         let begun = 2_000 * number as u64;
-        assert_eq!(queries.next(slot, &resolvers, number as u16, at(begun)).unwrap().0, resolver(to));
+        assert_eq!(queries.next(slot, &resolvers, draw(number as u16), at(begun)).unwrap().0, resolver(to));
         assert_eq!(queries.deadline(), Some(at(begun + 2_000)));
         assert_eq!(queries.expire(at(begun + 1_999)), None);
-        assert!(!queries.has_failed());
+        assert!(!queries.has_work());
         assert_eq!(queries.expire(at(begun + 2_000)), Some(slot));
     }
-    assert_eq!(queries.next(slot, &resolvers, 9, at(12_000)), None);
-    assert!(queries.has_failed() && queries.deadline().is_none());
+    assert_eq!(queries.next(slot, &resolvers, draw(9), at(12_000)), None);
+    assert!(queries.has_work() && queries.deadline().is_none());
     assert_eq!(queries.poll(), Some((client(3), FAILURE.to_vec())));
     assert!(queries.is_empty() && queries.poll().is_none());
 }
@@ -126,30 +137,30 @@ fn the_resolvers_are_asked_in_their_order_twice() {
 fn only_the_last_resolvers_identifier_counts() {
     let mut queries = Queries::default();
     let slot = begin(&mut queries, QUERY);
-    queries.next(slot, &[resolver(1), resolver(2)], 1, at(0)).unwrap();
-    queries.next(slot, &[resolver(1), resolver(2)], 2, at(10)).unwrap();
+    queries.next(slot, &[resolver(1), resolver(2)], draw(1), at(0)).unwrap();
+    queries.next(slot, &[resolver(1), resolver(2)], draw(2), at(10)).unwrap();
     assert_eq!(queries.deadline(), Some(at(2_010)), "it has its whole time");
-    assert_eq!(queries.answer(slot, &mut answer(1, 0x8180), 2), Answered::Ignored);
-    assert_eq!(queries.answer(slot, &mut answer(2, 0x8180), 2), Answered::Deliver(client(3)));
+    assert_eq!(queries.answer(slot, &mut answer(1, 0x8180), 2, |_, _| {}), Answered::Ignored);
+    assert_eq!(queries.answer(slot, &mut answer(2, 0x8180), 2, |_, _| {}), Answered::Deliver(client(3)));
 }
 
 #[test]
 fn one_that_cannot_say_is_passed_over_while_there_are_others() {
-    for code in [SERVFAIL, NOTIMP, REFUSED] {
+    for said in [code::SERVFAIL, code::NOTIMP, code::REFUSED] {
         let mut queries = Queries::default();
         let resolvers = [resolver(1), resolver(2)];
         let slot = begin(&mut queries, QUERY);
-        let flags = 0x8180 | u16::from(code);
-        queries.next(slot, &resolvers, 1, at(0)).unwrap();
-        assert_eq!(queries.answer(slot, &mut answer(1, flags), 2), Answered::Next);
-        queries.next(slot, &resolvers, 2, at(1)).unwrap();
-        assert_eq!(queries.answer(slot, &mut answer(2, flags), 2), Answered::Deliver(client(3)), "the last one's is passed on");
+        let flags = 0x8180 | u16::from(said);
+        queries.next(slot, &resolvers, draw(1), at(0)).unwrap();
+        assert_eq!(queries.answer(slot, &mut answer(1, flags), 2, |_, _| {}), Answered::Next);
+        queries.next(slot, &resolvers, draw(2), at(1)).unwrap();
+        assert_eq!(queries.answer(slot, &mut answer(2, flags), 2, |_, _| {}), Answered::Deliver(client(3)), "the last one's is passed on");
     }
     // That there is no such name is an answer.
     let mut queries = Queries::default();
     let slot = begin(&mut queries, QUERY);
-    queries.next(slot, &[resolver(1), resolver(2)], 1, at(0)).unwrap();
-    assert_eq!(queries.answer(slot, &mut answer(1, 0x8183), 2), Answered::Deliver(client(3)));
+    queries.next(slot, &[resolver(1), resolver(2)], draw(1), at(0)).unwrap();
+    assert_eq!(queries.answer(slot, &mut answer(1, 0x8183), 2, |_, _| {}), Answered::Deliver(client(3)));
 }
 
 #[test]
@@ -157,7 +168,7 @@ fn without_resolvers_the_client_is_told_at_once() {
     let mut queries = Queries::default();
     // Whatever is behind the question is left out.
     let slot = begin(&mut queries, EDNS);
-    assert_eq!(queries.next(slot, &[], 1, at(0)), None);
+    assert_eq!(queries.next(slot, &[], draw(1), at(0)), None);
     assert_eq!(queries.poll(), Some((client(3), FAILURE.to_vec())));
 }
 
@@ -182,36 +193,36 @@ fn what_is_no_query_is_malformed() {
     ];
     let mut queries = Queries::default();
     for (what, message) in wrong {
-        assert_eq!(queries.begin(client(3), &message), Asked::Malformed, "{what}");
+        assert_eq!(ask(&mut queries, client(3), &message), Asked::Malformed, "{what}");
     }
     // 255 octets of name are the most: four labels of 62 and the root are 253.
     let name = |last: usize| [[62; 63].repeat(4), vec![last as u8; last + 1], vec![0, 0, 1, 0, 1]].concat();
     let long = |last: usize| [&QUERY[..12], &name(last)].concat();
-    assert!(matches!(queries.begin(client(3), &long(1)), Asked::Ask(_)));
-    assert_eq!(queries.begin(client(3), &long(2)), Asked::Malformed);
+    assert!(matches!(ask(&mut queries, client(3), &long(1)), Asked::Waits));
+    assert_eq!(ask(&mut queries, client(3), &long(2)), Asked::Malformed);
     // RFC 2136: an update has a zone where a query has its question.
-    assert!(matches!(queries.begin(client(3), &with(2, 0x28)), Asked::Ask(_)));
+    assert!(matches!(ask(&mut queries, client(3), &with(2, 0x28)), Asked::Waits));
 }
 
 #[test]
 fn one_container_cannot_starve_the_rest() {
     let mut queries = Queries::default();
     for _ in 0..PER_CONTAINER {
-        assert!(matches!(queries.begin(client(3), QUERY), Asked::Ask(_)));
+        assert!(matches!(ask(&mut queries, client(3), QUERY), Asked::Waits));
     }
-    assert_eq!(queries.begin(client(3), QUERY), Asked::Quota);
+    assert_eq!(ask(&mut queries, client(3), QUERY), Asked::Quota);
     let mut port = 4;
     while queries.len() < QUERIES {
         for _ in 0..PER_CONTAINER.min(QUERIES - queries.len()) {
-            assert!(matches!(queries.begin(client(port), QUERY), Asked::Ask(_)));
+            assert!(matches!(ask(&mut queries, client(port), QUERY), Asked::Waits));
         }
         port += 1;
     }
-    assert_eq!(queries.begin(client(port), QUERY), Asked::Full);
+    assert_eq!(ask(&mut queries, client(port), QUERY), Asked::Full);
     // One that is over makes room.
-    assert_eq!(queries.next(0, &[], 1, at(0)), None);
+    assert_eq!(queries.next(0, &[], draw(1), at(0)), None);
     assert!(queries.poll().is_some());
-    assert_eq!(queries.begin(client(3), QUERY6), Asked::Ask(0));
+    assert_eq!(ask(&mut queries, client(3), QUERY6), Asked::Waits);
 }
 
 #[test]
@@ -226,16 +237,16 @@ fn a_station_takes_its_queries_with_it() {
     let mut queries = Queries::default();
     let of = |stations: &Stations, port| Client { owner: stations.owner(port), ..client(port) };
     let [waiting, failed, other] = [3, 3, 4].map(|port| {
-        let Asked::Ask(slot) = queries.begin(of(&stations, port), QUERY) else { panic!("it is a query") };
-        slot
+        assert_eq!(ask(&mut queries, of(&stations, port), QUERY), Asked::Waits);
+        queries.expire(at(0)).unwrap()
     });
-    queries.next(waiting, &[resolver(1)], 1, at(0)).unwrap();
-    queries.next(failed, &[], 1, at(0));
-    queries.next(other, &[resolver(1)], 1, at(5)).unwrap();
+    queries.next(waiting, &[resolver(1)], draw(1), at(0)).unwrap();
+    assert_eq!(queries.next(failed, &[], draw(1), at(0)), None);
+    queries.next(other, &[resolver(1)], draw(1), at(5)).unwrap();
     assert!(queries.end(&stations).is_empty());
     stations.remove(3);
-    assert_eq!(queries.end(&stations), [waiting, failed]);
-    assert!(!queries.has_failed());
+    assert_eq!(queries.end(&stations), [waiting]);
+    assert!(!queries.has_work() && queries.poll().is_none());
     assert_eq!((queries.len(), queries.deadline()), (1, Some(at(2_005))));
 }
 
@@ -243,20 +254,71 @@ proptest! {
     #[test]
     fn octets_of_all_kinds(query: Vec<u8>, mut reply: Vec<u8>, at_place in 0..64_usize, octet: u8) {
         let mut queries = Queries::default();
-        queries.begin(client(3), &query);
+        ask(&mut queries, client(3), &query);
         // And what is a query but for one octet.
         let mut message = EDNS.to_vec();
         if let Some(place) = message.get_mut(at_place) {
             *place = octet;
         }
-        if let Asked::Ask(slot) = queries.begin(client(4), &message) {
-            let sent = queries.next(slot, &[resolver(1)], 7, at(0)).unwrap().1.to_vec();
-            queries.answer(slot, &mut reply, 1);
-            prop_assert_eq!(queries.answer(slot, &mut reply, 1), Answered::Ignored);
+        let waiting = queries.len();
+        if ask(&mut queries, client(4), &message) == Asked::Waits {
+            let slot = (0..=waiting).filter_map(|_| queries.expire(at(0))).last().unwrap();
+            let sent = queries.next(slot, &[resolver(1)], draw(7), at(0)).unwrap().1.to_vec();
+            queries.answer(slot, &mut reply, 1, |_, _| {});
+            prop_assert_eq!(queries.answer(slot, &mut reply, 1, |_, _| {}), Answered::Ignored);
             let mut echoed = sent;
             echoed[2] |= RESPONSE;
-            prop_assert_eq!(queries.answer(slot, &mut echoed, 1), Answered::Deliver(client(4)));
-            prop_assert_eq!(&echoed[..2], &message[..2]);
+            // What is behind the question may be no record.
+            let answered = queries.answer(slot, &mut echoed, 1, |_, _| {});
+            prop_assert!(answered == Answered::Next || (answered == Answered::Deliver(client(4)) && echoed[..2] == message[..2]));
         }
     }
+}
+
+#[test]
+fn the_case_of_letters_is_drawn_and_checked() {
+    let mut queries = Queries::default();
+    let slot = begin(&mut queries, QUERY);
+    let case = Draw { id: 7, case: [0b10_0000_0010, 0, 0, 0] };
+    let resolvers = [resolver(1), resolver(2)];
+    let sent = queries.next(slot, &resolvers, case, at(0)).unwrap().1.to_vec();
+    assert_eq!(sent[12..24], *b"\x03Www\x07examPle");
+    // The right answer as it was asked at first: not believed, and the next one's turn.
+    assert_eq!(queries.answer(slot, &mut answer(7, 0x8180), 2, |_, _| {}), Answered::Next);
+    assert_eq!(queries.counts.other_case, 1);
+    let sent = queries.next(slot, &resolvers, case, at(1)).unwrap().1.to_vec();
+    let mut reply = answer(7, 0x8180);
+    reply[12..29].copy_from_slice(&sent[12..29]);
+    assert_eq!(queries.answer(slot, &mut reply, 2, |_, _| {}), Answered::Deliver(client(3)));
+    assert_eq!(reply, answer(0x1234, 0x8180), "the client's own case");
+    // Where all do so, the client is to come by TCP.
+    let slot = begin(&mut queries, QUERY);
+    let other = Draw { id: 7, case: [2, 0, 0, 0] };
+    for round in 0..2 {
+        queries.next(slot, &[resolver(1)], other, at(round)).unwrap();
+        let mut reply = answer(7, 0x8180);
+        reply[13] ^= if round == 0 { 0 } else { 0x20 };
+        queries.answer(slot, &mut reply, 1, |_, _| {});
+    }
+    assert_eq!(queries.next(slot, &[resolver(1)], other, at(2)), None);
+    assert_eq!(queries.poll().unwrap().1[..4], [0x12, 0x34, 0x83, 0x80], "truncated");
+}
+
+#[test]
+fn who_asks_the_same_waits_with_the_first() {
+    let mut queries = Queries::default();
+    let question = Question::of_query(QUERY).unwrap();
+    let key = Some(b"key".to_vec());
+    for port in [3, 4] {
+        assert_eq!(queries.begin(client(port), QUERY, &question, key.clone()), Asked::Waits);
+    }
+    let slot = queries.expire(at(0)).unwrap();
+    assert_eq!((queries.expire(at(0)), queries.len(), queries.counts.joined), (None, 1, 1));
+    queries.next(slot, &[resolver(1)], draw(7), at(0)).unwrap();
+    let mut shown = None;
+    let reply = &mut answer(7, 0x8180);
+    assert_eq!(queries.answer(slot, reply, 1, |key, stored| shown = Some((key, stored.lifetime()))), Answered::Deliver(client(3)));
+    assert_eq!(shown, Some((b"key".to_vec(), 3_600)));
+    assert_eq!(queries.poll(), Some((client(4), answer(0x1234, 0x8180))));
+    assert!(queries.is_empty() && queries.held.is_empty() && queries.by_key.is_empty());
 }
