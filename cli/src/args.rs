@@ -417,6 +417,9 @@ pub struct Plug {
     pub publish: Vec<String>,
     #[command(flatten)]
     pub reach: Reach,
+    /// Another name that it answers to, besides NAME; may be repeated
+    #[arg(long = "alias", value_name = "NAME")]
+    pub aliases: Vec<String>,
     /// Any other setting, as "set" takes it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -444,6 +447,7 @@ impl Default for Plug {
             no_config: false,
             publish: Vec::new(),
             reach: Reach::default(),
+            aliases: Vec::new(),
             set: Vec::new(),
             offload_rung: 0,
         }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use vswitch_nat::gateway::dhcp::DOMAIN;
 
 /// Where it is.
 pub const FILE: &str = "/etc/resolv.conf";
@@ -72,8 +73,13 @@ impl ResolvConf {
     /// The one of a container, who asks the gateway for the names that the host asks for.
     pub fn for_container(&self, gateway: Ipv4Addr) -> String {
         let mut text = format!("{SIGN}\nnameserver {gateway}\n");
-        for line in &self.names {
-            // Writing to a string cannot fail.
+        // The last of both kinds counts (resolv.conf(5)); ours comes first.
+        let is_list = |line: &&String| line.starts_with("search") || line.starts_with("domain");
+        let list = self.names.iter().rfind(is_list).and_then(|line| line.split_once([' ', '\t']));
+        let list = list.map_or_else(String::new, |(_, list)| format!(" {}", list.trim()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "search {DOMAIN}{list}");
+        for line in self.names.iter().filter(|line| !is_list(line)) {
             let _ = writeln!(text, "{line}");
         }
         text
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn a_containers_names_the_gateway() {
         let conf = ResolvConf::parse("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch example.net\n");
-        let expected = "# vswitch: the gateway\nnameserver 10.88.0.1\noptions edns0 trust-ad\nsearch example.net\n";
+        let expected = "# vswitch: the gateway\nnameserver 10.88.0.1\nsearch vswitch.internal example.net\noptions edns0 trust-ad\n";
         assert_eq!(conf.for_container(Ipv4Addr::new(10, 88, 0, 1)), expected);
     }
 }

@@ -1,18 +1,19 @@
 //! KEY=VALUE, as `set` takes it and `show --json` gives it: the one road by which a port's configuration changes.
 use crate::errors::{SettingProblem, ValueProblem};
+use crate::daemon::check_name;
 use crate::reach;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use vswitch_nat::slirp::reach::Reach;
-use vswitch_nat::station::{AddressGuard, SESSIONS};
+use vswitch_nat::station::{ALIASES, AddressGuard, SESSIONS};
 use vswitch_switch::port::{Guard, PortConfig};
 use vswitch_switch::switch::NEVER_FORWARDED;
 use vswitch_switch::{Tpid, UnicastMac, VlanMode};
 
 /// What a port can be set to.
 pub const KEYS: &str = "vlan, trunk, native, tpid, isolated, group, guard, ip-guard, hairpin, learn, flood-unknown, flood-broadcast, flood-multicast, \
-storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, config";
+storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, aliases, config";
 /// What leaves a container's interface to DHCP and router advertisements, when it is attached.
 pub const NO_CONFIG: &str = "config=off";
 /// What the switch can be set to.
@@ -89,13 +90,15 @@ pub struct Settings {
     pub reach: Reach,
     /// Sessions that it may have.
     pub max_flows: u32,
+    /// What it is called beside its name.
+    pub aliases: Vec<String>,
     /// Whether attach gives its interface addresses and routes. Of one that is attached it says what is done the next time.
     pub config: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: PortConfig::default(), ip_guard: true, reach: Reach::default(), max_flows: SESSIONS, config: true }
+        Self { port: PortConfig::default(), ip_guard: true, reach: Reach::default(), max_flows: SESSIONS, aliases: Vec::new(), config: true }
     }
 }
 
@@ -155,6 +158,7 @@ pub fn apply(config: &Settings, mac: UnicastMac, settings: &[String]) -> Result<
         let applied = match key {
             "reach" => reach::parse(value).map(|reach| config.reach = reach),
             "ip-guard" => on_off(value).map(|on| config.ip_guard = on),
+            "aliases" => aliases(value).map(|aliases| config.aliases = aliases),
             "max-flows" => max_flows(value).map(|flows| config.max_flows = flows),
             "config" => on_off(value).map(|on| config.config = on),
             _ => apply_one(&mut config.port, mac, key, value),
@@ -167,6 +171,21 @@ pub fn apply(config: &Settings, mac: UnicastMac, settings: &[String]) -> Result<
         bail!(SettingProblem::EmptyTrunk);
     }
     Ok(config)
+}
+
+/// Names with commas between them, or none.
+fn aliases(value: &str) -> Result<Vec<String>> {
+    let names: Vec<String> = value.split(',').filter(|name| !name.is_empty()).map(Into::into).collect();
+    for (number, name) in names.iter().enumerate() {
+        let is_twice = names.iter().take(number).any(|other| other.eq_ignore_ascii_case(name));
+        if check_name(name).is_err() || is_twice {
+            bail!(ValueProblem::Aliases);
+        }
+    }
+    if names.len() > ALIASES {
+        bail!(ValueProblem::Aliases);
+    }
+    Ok(names)
 }
 
 fn max_flows(value: &str) -> Result<u32> {
@@ -253,6 +272,7 @@ pub fn describe(all: &Settings) -> Vec<String> {
         format!("fdb-limit={}", config.fdb_limit),
         format!("reach={}", reach::describe(&all.reach)),
         format!("max-flows={}", all.max_flows),
+        format!("aliases={}", all.aliases.join(",")),
         format!("config={}", word(all.config)),
     ]);
     settings
@@ -333,6 +353,7 @@ mod tests {
             "trunk=10,20 native=off flood-unknown=off flood-broadcast=off flood-multicast=off",
             "storm-broadcast=off storm-multicast=0 storm-unknown=100 fdb-limit=1",
             "reach=allow:10.0.0.53:53/udp,deny:10.0.0.0/8,allow:host-loopback max-flows=7 config=off",
+            "aliases=www,api-1.example_2",
         ] {
             let config = set(&Settings::default(), settings).unwrap();
             let again = apply(&Settings::default(), UnicastMac::for_ipv4([10, 88, 0, 2]), &describe(&config)).unwrap();
@@ -365,6 +386,9 @@ mod tests {
             ("reach=deny:all,deny:x", "cannot set reach=deny:all,deny:x: rule 2: \"x\" is no rule"),
             ("max-flows=0", "write 1 to 65536"),
             ("max-flows=65537", "write 1 to 65536"),
+            ("aliases=a,b,A", "write up to 16 names"),
+            ("aliases=gateway", "write up to 16 names"),
+            ("aliases=a b", "write up to 16 names"),
             ("colour=blue", "no such key"),
         ] {
             let error = format!("{:#}", set(&Settings::default(), settings).unwrap_err());

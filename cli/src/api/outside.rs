@@ -14,14 +14,6 @@ pub enum Uplink {
 }
 
 impl Uplink {
-    /// Whether the gateway has the host's resolvers answer what it is asked.
-    pub const fn answers_queries(&self) -> bool {
-        match self {
-            Self::Socket => true,
-            Self::Packet(_) => false,
-        }
-    }
-
     /// What was asked for, of a packet uplink.
     pub fn packet(self) -> Option<UplinkOrder> {
         match self {

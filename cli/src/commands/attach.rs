@@ -191,6 +191,9 @@ pub fn reserve(args: &Plug, namespace: &Namespace) -> Result<Reserve> {
     if let Some(flows) = args.reach.max_flows {
         set("max-flows", flows.to_string());
     }
+    if !args.aliases.is_empty() {
+        set("aliases", args.aliases.join(","));
+    }
     if args.no_config {
         settings.push(NO_CONFIG.into());
     }

@@ -96,9 +96,6 @@ impl NetnsFile {
     /// Writes it for a container that is attached.
     pub fn give(&self, gateway: Ipv4Addr) -> Result<()> {
         self.write(&ResolvConf::of_host(Path::new(FILE)), gateway)?;
-        if has_answers() == Some(false) {
-            print::note("the gateway answers for names once sockets are the uplink: \"vswitch uplink set socket\"");
-        }
         Ok(())
     }
 
@@ -118,7 +115,7 @@ impl NetnsFile {
 /// Whether the gateway does; `None` when it may not be asked about, from a namespace of a user's.
 fn has_answers() -> Option<bool> {
     let uplink: Option<Uplink> = Client::connect().and_then(|mut client| client.ask(Verb::Uplink, &[])).ok()?;
-    Some(uplink.is_some_and(|uplink| uplink.answers_queries()))
+    Some(uplink.is_some())
 }
 
 #[cfg(test)]
@@ -133,7 +130,7 @@ mod tests {
         let place = NetnsFile::of(dir.path().join("web"));
         let conf = ResolvConf::parse("search example.net\n");
         place.write(&conf, GATEWAY).unwrap();
-        let text = "# vswitch: the gateway\nnameserver 10.88.0.1\nsearch example.net\n# vswitch: the directory\n";
+        let text = "# vswitch: the gateway\nnameserver 10.88.0.1\nsearch vswitch.internal example.net\n# vswitch: the directory\n";
         assert_eq!(place.read().unwrap().as_deref(), Some(text));
         assert!(!place.is_others().unwrap());
         // Again: its directory is ours still.

@@ -227,7 +227,7 @@ impl Daemon {
         let worker =
             worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify).context(DaemonProblem::NoWorker)?;
         worker.set_spread(Some(spread.suppress), None)?;
-        Ok(Self {
+        let daemon = Self {
             poll,
             signals,
             server,
@@ -246,7 +246,9 @@ impl Daemon {
             news: log::Budget::new(),
             lost: events::Lost::default(),
             running: true,
-        })
+        };
+        daemon.set_resolvers()?;
+        Ok(daemon)
     }
 
     fn serve(&mut self) -> Result<()> {

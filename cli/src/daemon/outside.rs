@@ -154,18 +154,19 @@ impl Daemon {
             limits: Limits { sessions: container.config.max_flows, ..Limits::default() },
             guard: container.config.address_guard(),
         };
-        let (reach, name) = (container.config.reach.clone(), container.name.clone());
+        let (reach, name, aliases) = (container.config.reach.clone(), container.name.clone(), container.config.aliases.clone());
         self.worker.gateway(move |gateway, _| {
             let port = port.get();
             let was_there = gateway.stations.station(port).is_some();
             let before = gateway.stations.reach(port).cloned().unwrap_or_default();
             gateway.stations.set(port, station);
-            gateway.stations.set_name(port, &name);
             // What it had begun and might no longer begin is not left to it.
             if was_there && !reach.covers(&before) {
                 gateway.flush(port);
             }
             gateway.stations.set_reach(port, reach);
+            gateway.stations.set_name(port, &name);
+            gateway.stations.set_aliases(port, &aliases);
         })?;
         Ok(())
     }

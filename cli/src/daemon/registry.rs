@@ -118,7 +118,7 @@ impl Registry {
         if let Some(other) = self.by_ns(wanted.ns) {
             bail!(NameProblem::NamespaceAttached { at: at(other), other: other.name.clone() });
         }
-        if let Some(other) = self.get(&name) {
+        if let Some(other) = self.called(&name) {
             bail!(NameProblem::Taken { at: at(other), other: other.name.clone() });
         }
         let mac = wanted.mac.as_ref().map(|mac| mac.parse().map_err(|error| NameProblem::Mac { mac: mac.clone(), error }));
@@ -135,6 +135,7 @@ impl Registry {
             bail!(NameProblem::MacTaken { mac, at: at(other) });
         }
         let config = settings::apply(&Settings::of(mac), mac, &wanted.settings)?;
+        self.check_aliases(&name, &config.aliases)?;
         let (ns, reach, kind, mtu) = (wanted.ns, wanted.reach.clone(), wanted.kind, wanted.mtu);
         let (watch, since) = (String::new(), SystemTime::now());
         let container =
@@ -154,9 +155,25 @@ impl Registry {
         })
     }
 
+    /// Who answers to a name (RFC 4343: in whatever case).
+    fn called(&self, name: &str) -> Option<&Container> {
+        let is_it = |other: &str| other.eq_ignore_ascii_case(name);
+        self.containers.values().find(|other| is_it(&other.name) || other.config.aliases.iter().any(|alias| is_it(alias)))
+    }
+
+    /// Whether `name`, or who is to be called so, may have these aliases.
+    pub fn check_aliases(&self, name: &str, aliases: &[String]) -> Result<(), NameProblem> {
+        for alias in aliases {
+            if let Some(other) = self.called(alias).filter(|other| other.name != name) {
+                return Err(NameProblem::AliasTaken { alias: alias.clone(), at: at(other), other: other.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// The first of c1, c2, ... that nobody has.
     fn free_name(&self) -> String {
-        (1..).map(|number: u32| format!("c{number}")).find(|name| !self.containers.contains_key(name)).unwrap_or_default()
+        (1..).map(|number: u32| format!("c{number}")).find(|name| self.called(name).is_none()).unwrap_or_default()
     }
 
     /// The address asked for, or the one that one of `holders`, who are one and the same, is to have.
@@ -350,7 +367,14 @@ mod tests {
         assert!(error(&|w| w.mtu = 67).contains("choose 68 to 65521"));
         assert!(error(&|w| w.ifname = "a/b".into()).contains("--ifname"));
         assert!(error(&|w| w.settings = vec!["vlan=5000".into()]).contains("cannot set vlan=5000"));
+        assert!(error(&|w| w.name = Some("WEB".into())).contains("the name is taken by \"web\""));
+        assert!(error(&|w| w.settings = vec!["aliases=www,Web".into()]).contains("the alias \"Web\" is taken by \"web\""));
         assert_eq!(registry.len(), 1);
+        registry.get_mut("web").unwrap().config.aliases = vec!["www".into()];
+        let taken = registry.reserve(&wanted("WWW", 2)).unwrap_err().to_string();
+        assert!(taken.contains("the name is taken by \"web\""), "{taken}");
+        registry.check_aliases("web", &["www".into(), "api".into()]).unwrap();
+        registry.check_aliases("db", &["www".into()]).unwrap_err();
     }
 
     #[test]

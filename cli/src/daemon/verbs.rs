@@ -211,6 +211,7 @@ impl Daemon {
         }
         let (container, port) = self.registry.attached(name)?;
         let config = settings::apply(&container.config, container.mac, wanted)?;
+        self.registry.check_aliases(name, &config.aliases)?;
         self.worker.set_port(port, config.port.clone(), container.mtu)?.map_err(|error| port_error(error, name))?;
         if let Some(container) = self.registry.get_mut(name) {
             container.config = config;

@@ -19,6 +19,8 @@ pub enum NameProblem {
     NamespaceAttached { at: String, other: String },
     #[error("the name is taken by {at}: pass --name, or \"vswitch detach {other}\" first")]
     Taken { at: String, other: String },
+    #[error("the alias \"{alias}\" is taken by {at}: choose another, or \"vswitch detach {other}\" first")]
+    AliasTaken { alias: String, at: String, other: String },
     #[error("\"{name}\" means the {name} itself: pass another --name")]
     Reserved { name: String },
     #[error(
@@ -114,6 +116,8 @@ mod tests {
             => "this namespace is already attached as \"web\" (port 1, 10.88.0.2): \"vswitch detach web\" first",
         Taken { at: AT.into(), other: "web".into() }
             => "the name is taken by \"web\" (port 1, 10.88.0.2): pass --name, or \"vswitch detach web\" first",
+        AliasTaken { alias: "www".into(), at: AT.into(), other: "web".into() }
+            => "the alias \"www\" is taken by \"web\" (port 1, 10.88.0.2): choose another, or \"vswitch detach web\" first",
         Reserved { name: "switch".into() } => "\"switch\" means the switch itself: pass another --name",
         Odd { name: "a b".into() }
             => "\"a b\" cannot be a name: pass --name with 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit",

@@ -1,6 +1,7 @@
 //! What `set` and `group-forward` take.
 use crate::settings::{AGEING, FDB_LIMIT, KEYS, MAX_FLOWS, SWITCH_KEYS};
 use thiserror::Error;
+use vswitch_nat::station::ALIASES;
 use vswitch_switch::storm::MAX_COPIES_PER_SECOND;
 
 #[derive(Debug, Error)]
@@ -36,6 +37,8 @@ pub enum ValueProblem {
     Ageing,
     #[error("write {} to {}", MAX_FLOWS.start(), MAX_FLOWS.end())]
     MaxFlows,
+    #[error("write up to {ALIASES} names with commas between them, each once, of letters, digits, '.', '_' or '-', or nothing")]
+    Aliases,
     #[error("write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14")]
     GroupForward,
     #[error("write bridge, none, host or container:NAME")]
@@ -52,7 +55,7 @@ mod tests {
         NoSetting { setting: "vlan".into() } => "\"vlan\" is no setting: write KEY=VALUE",
         NoKey {} => "there is no such key: choose of vlan, trunk, native, tpid, isolated, group, guard, ip-guard, hairpin, learn, \
                      flood-unknown, flood-broadcast, flood-multicast, storm-broadcast, storm-multicast, storm-unknown, fdb-limit, reach, max-flows, \
-                     config",
+                     aliases, config",
         NoSwitchKey { key: "mtu".into() } => "the switch has no key \"mtu\": choose of ageing, group-forward, suppress, unregistered",
         EmptyTrunk {} => "a trunk needs a VLAN: write trunk=10,20 or native=1, or vlan=1 for an access port",
         NoTrunk {} => "the port is no trunk: write trunk=LIST first",
@@ -70,6 +73,7 @@ mod tests {
             FdbLimit {} => "write 1 to 1048576",
             Ageing {} => "write 10 to 1000000 s",
             MaxFlows {} => "write 1 to 65536",
+            Aliases {} => "write up to 16 names with commas between them, each once, of letters, digits, '.', '_' or '-', or nothing",
             GroupForward {} => "write off, or last digits of 01-80-C2-00-00-0X in decimal, as 0,2,14",
             Unregistered {} => "write flood or drop",
             RunNetwork {} => "write bridge, none, host or container:NAME",

@@ -20,7 +20,6 @@ use super::attach::{self, Attached};
 use super::enter::Place;
 use super::program::{self, Refusal, SIGNALLED};
 use crate::api::client::Client;
-use crate::api::outside::Uplink;
 use crate::api::types::{Answer, NsId, Reach, Reserve, Verb};
 use crate::args::{Plug, Run, RunNetwork};
 use crate::errors::{self, RunProblem};
@@ -216,7 +215,7 @@ fn go(args: &Run, network: &Network, channel: &Channel, attached: Option<&Attach
         Network::Joined(_) => Some(super::show::info(&mut Client::connect()?)?.gateway),
         Network::Lonely | Network::Host => None,
     };
-    let resolv_conf = gateway.map(resolv_conf).transpose()?.flatten();
+    let resolv_conf = gateway.map(resolv_conf);
     let null = File::open("/dev/null")?;
     let stdin = std::io::stdin();
     let input = if args.detach { null.as_fd() } else { stdin.as_fd() };
@@ -228,10 +227,9 @@ fn go(args: &Run, network: &Network, channel: &Channel, attached: Option<&Attach
     }
 }
 
-/// The container's /etc/resolv.conf, where the gateway answers for the host's resolvers; otherwise it has the host's.
-fn resolv_conf(gateway: Ipv4Addr) -> Result<Option<String>> {
-    let uplink: Option<Uplink> = Client::connect()?.ask(Verb::Uplink, &[])?;
-    Ok(uplink.is_some_and(|uplink| uplink.answers_queries()).then(|| ResolvConf::of_host(Path::new(FILE)).for_container(gateway)))
+/// The container's /etc/resolv.conf: the gateway answers for names, whatever the uplink.
+fn resolv_conf(gateway: Ipv4Addr) -> String {
+    ResolvConf::of_host(Path::new(FILE)).for_container(gateway)
 }
 
 fn plug_in(args: &Plug, pid: i32) -> Result<(Attached, NsId)> {

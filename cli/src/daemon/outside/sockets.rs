@@ -39,7 +39,6 @@ impl Daemon {
             }
         })?;
         self.outside.sockets = true;
-        self.set_resolvers()?;
         self.advertise();
         tracing::info!("uplink socket");
         self.saver.mark();
