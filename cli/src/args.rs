@@ -141,6 +141,12 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Names that the gateway answers for, and who has them
+    Names {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// The network's addresses: who has them, had them last, or is to have them
     Leases {
         /// As JSON
@@ -274,6 +280,7 @@ impl Verb {
             Self::Flush { .. } => "flush",
             Self::Nat { .. } => "nat",
             Self::Neigh { .. } => "neigh",
+            Self::Names { .. } => "names",
             Self::Leases { .. } => "leases",
             Self::Reserve { .. } => "reserve",
             Self::Unreserve { .. } => "unreserve",

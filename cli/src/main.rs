@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Flows(flows) => commands::flows::run(&flows),
         Verb::Flush { what: args::Flush::Flows { name } } => commands::flows::flush(name),
         Verb::Nat { json } => commands::flows::nat(json),
+        Verb::Names { json } => commands::names::run(json),
         Verb::Neigh { json } => commands::flows::neigh(json),
         Verb::Leases { json } => commands::leases::run(json),
         Verb::Reserve { address, holder } => commands::leases::reserve(address, holder),

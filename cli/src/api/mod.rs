@@ -2,6 +2,7 @@
 pub mod client;
 pub mod events;
 pub mod leases;
+pub mod names;
 pub mod outside;
 mod peer;
 pub mod server;

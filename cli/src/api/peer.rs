@@ -51,6 +51,7 @@ impl Power {
                 | Verb::Nat
                 | Verb::Groups { .. }
                 | Verb::Neighbors
+                | Verb::Names
                 | Verb::Leases { .. }
                 | Verb::ReserveAddress { .. }
                 | Verb::UnreserveAddress { .. }

@@ -114,6 +114,7 @@ pub enum Verb {
         cursor: u32,
     },
     Neighbors,
+    Names,
     /// Addresses after this one.
     Leases {
         after: Option<Ipv4Addr>,
@@ -462,6 +463,8 @@ pub struct Stats {
     pub groups_full: u64,
     /// None without an uplink.
     pub nat: Option<super::outside::Sessions>,
+    /// What became of questions to the gateway's port 53.
+    pub names: super::names::NameCounts,
     /// News of the switch (moves, flaps, loops) that nobody fetched in time.
     pub events_lost: u64,
 }

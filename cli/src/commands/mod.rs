@@ -19,6 +19,7 @@ pub mod leases;
 pub mod limits;
 pub mod logs;
 pub mod mirror;
+pub mod names;
 pub mod ports;
 mod program;
 pub mod publish;

@@ -1,5 +1,6 @@
 //! `stats`: the accounts of all frames, and every reason for a drop.
 use crate::api::client::Client;
+use crate::api::names::NameCounts;
 use crate::api::outside::Sessions;
 use crate::api::types::{Stats, Verb};
 use crate::print;
@@ -17,8 +18,9 @@ pub fn run(json: bool) -> Result<()> {
              their window\n"
         )
     });
+    let names = names(&stats.names);
     print::out(&format!(
-        "frames  {}\nfdb     {} of {} addresses, {} gave way to others\n{nat}kernel  {} frames dropped before they could be read\n\
+        "frames  {}\nfdb     {} of {} addresses, {} gave way to others\n{nat}{names}kernel  {} frames dropped before they could be read\n\
          news    {} of the switch lost\n\n",
         accounts(&stats),
         stats.fdb_entries,
@@ -30,6 +32,20 @@ pub fn run(json: bool) -> Result<()> {
     let rows: Vec<_> =
         stats.drops.iter().map(|drop| [drop.frames.to_string(), drop.reason.clone(), drop.explanation.clone()]).collect();
     print::table([">DROPPED", "REASON", "EXPLANATION"], &rows)
+}
+
+/// What became of questions, if there were any.
+fn names(counts: &NameCounts) -> String {
+    if *counts == NameCounts::default() {
+        return String::new();
+    }
+    let NameCounts { internal, refused, cached, joined, sent, answered, failed, .. } = counts;
+    let NameCounts { ignored, other_case, malformed, entries, octets, evicted, .. } = counts;
+    format!(
+        "names   {internal} answered here, {cached} from the cache, {joined} with another's, {refused} refused; {sent} sent to resolvers, \
+         {answered} answered, {failed} failed, {ignored} ignored, {other_case} in another case, {malformed} malformed\n\
+         cache   {entries} names, {octets} octets, {evicted} gave way to others\n"
+    )
 }
 
 /// The law of accounting, in one line.

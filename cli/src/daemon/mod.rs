@@ -15,6 +15,7 @@ mod log;
 pub mod network;
 pub mod network6;
 mod notify;
+mod names;
 mod outside;
 mod registry;
 mod resolvers;

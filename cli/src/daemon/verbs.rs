@@ -70,6 +70,7 @@ impl Daemon {
             Verb::FlushFlows { name } => self.flush_flows(&name),
             Verb::Nat => self.nat(),
             Verb::Groups { cursor } => self.groups(cursor),
+            Verb::Names => self.names(),
             Verb::Neighbors => self.neighbors(),
             Verb::Leases { after } => self.leases(after),
             Verb::ReserveAddress { address, holder } => self.reserve_address(address, &holder),
@@ -382,6 +383,7 @@ impl Daemon {
             groups: stats.groups,
             groups_full: stats.groups_full,
             nat: self.sessions()?,
+            names: self.name_counts()?,
             events_lost: stats.events_lost,
         })
     }

@@ -139,3 +139,6 @@ impl Cache {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

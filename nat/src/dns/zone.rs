@@ -289,3 +289,6 @@ pub fn truncate(message: &mut [u8], question: &Question) -> usize {
     end.unwrap_or(question.end)
 }
 
+
+#[cfg(test)]
+mod tests;
