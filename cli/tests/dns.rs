@@ -15,20 +15,26 @@ const FIRST: &str = "198.51.100.3";
 const SECOND: &str = "198.51.100.4";
 /// There is nobody.
 const DEAD: &str = "198.51.100.9";
-/// A resolver: each A record is the address it was given, and what begins with "big" does not fit into a datagram.
+/// A resolver: each A record is the address it was given, what begins with "big" does not fit into a datagram, "keep" may be kept, and "lower"
+/// is answered in lower case by UDP. It writes down what it is asked.
 const RESOLVER: &str = r#"
 import socket, struct, sys, threading
 here, address = sys.argv[1], socket.inet_aton(sys.argv[2])
+log = open(sys.argv[3], "a")
 def answer(query, is_tcp):
     end = 12
     while query[end]:
         end += 1 + query[end]
     question = query[12:end + 5]
+    print(question[:-5].lower(), is_tcp, file=log, flush=True)
+    if question[1:6].lower() == b"lower" and not is_tcp:
+        question = question[:-4].lower() + question[-4:]
     big = query[13:16].lower() == b"big"
     if big and not is_tcp:
         return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
     count = (100 if big else 1) if question[-4:-2] == b"\0\1" else 0
-    record = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + address
+    ttl = b"\x3c" if question[1:5].lower() == b"keep" else b"\0"
+    record = b"\xc0\x0c\0\1\0\1\0\0\0" + ttl + b"\0\4" + address
     return query[:2] + struct.pack("!HHHHH", 0x8180, 1, count, 0, 0) + question + record * count
 def serve(connection):
     while head := connection.recv(2, socket.MSG_WAITALL):
@@ -76,10 +82,13 @@ struct World {
     host: TestNs,
     _outside: TestNs,
     _resolvers: Vec<Background>,
+    /// What the resolvers were asked.
+    asked: tempfile::NamedTempFile,
 }
 
-fn resolver(ns: &TestNs, here: &str, address: &str) -> Background {
-    let mut resolver = Background(inside(ns, &["python3", "-c", RESOLVER, here, address]).stdout(Stdio::piped()).spawn().unwrap());
+fn resolver(ns: &TestNs, here: &str, address: &str, log: &std::path::Path) -> Background {
+    let words = ["python3", "-c", RESOLVER, here, address, log.to_str().unwrap()];
+    let mut resolver = Background(inside(ns, &words).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(resolver.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -103,10 +112,11 @@ impl World {
         for (ns, link) in [(&host, "up0"), (&host, "lo"), (&outside, "eth0"), (&outside, "lo")] {
             ip(&["-n", &ns.name, "link", "set", link, "up"]);
         }
+        let asked = tempfile::NamedTempFile::new().unwrap();
         let resolvers = vec![
-            resolver(&outside, FIRST, "203.0.113.1"),
-            resolver(&outside, SECOND, "203.0.113.2"),
-            resolver(&host, "127.0.0.53", "203.0.113.53"),
+            resolver(&outside, FIRST, "203.0.113.1", asked.path()),
+            resolver(&outside, SECOND, "203.0.113.2", asked.path()),
+            resolver(&host, "127.0.0.53", "203.0.113.53", asked.path()),
         ];
         let etc = Etc::new(&host);
         etc.write(resolv_conf);
@@ -114,13 +124,18 @@ impl World {
         let switch = Switch::new().by_way_of(&way);
         switch.ok(&["up", "--subnet", "10.77.0.0/24"]);
         switch.attach(&[&web.name, "--name", "web"]);
-        Some(Self { switch, etc, web, host, _outside: outside, _resolvers: resolvers })
+        Some(Self { switch, etc, web, host, _outside: outside, _resolvers: resolvers, asked })
     }
 
     /// What dig says in the container.
     fn dig(&self, words: &[&str]) -> String {
         let output = inside(&self.web, &[&["dig", "+tries=1", "+time=12"], words].concat()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How often the resolvers were asked for what has this in it.
+    fn times(&self, part: &str) -> usize {
+        std::fs::read_to_string(self.asked.path()).unwrap().lines().filter(|line| line.contains(part)).count()
     }
 
     fn address(&self, words: &[&str]) -> String {
@@ -199,7 +214,7 @@ fn what_is_no_query_is_dropped_and_counted() {
 #[test]
 fn programs_find_the_gateway() {
     let Some(world) = World::new("dnse", &format!("nameserver {FIRST}\nsearch example\noptions ndots:1\n")) else { return };
-    let expected = format!("# vswitch: the gateway\nnameserver {GATEWAY}\nsearch example\noptions ndots:1\n");
+    let expected = format!("# vswitch: the gateway\nnameserver {GATEWAY}\nsearch vswitch.internal example\noptions ndots:1\n");
     let switch = &world.switch;
     assert_eq!(switch.ok(&["run", "--", "cat", "/etc/resolv.conf"]), expected);
     let looked_up = switch.ok(&["run", "--", "getent", "ahostsv4", "www"]);
@@ -227,9 +242,100 @@ fn programs_find_the_gateway() {
     switch.ok(&["detach", &named.name]);
     assert_eq!(std::fs::read_to_string(directory.join("resolv.conf")).unwrap(), "nameserver 192.0.2.1\n");
     assert!(switch.fails(1, &["attach", &format!("/run/netns/{}", named.name), "--resolv-conf"]).contains("has no name"));
-    // Without the host's resolvers behind the gateway, programs have the host's file.
+    // Without an uplink there are still the containers' names.
     switch.ok(&["uplink", "set", "none"]);
-    let host = inside_ok(&world.host, &["cat", "/etc/resolv.conf"]);
-    assert_eq!(switch.ok(&["run", "--", "cat", "/etc/resolv.conf"]), host);
+    assert_eq!(switch.ok(&["run", "--", "cat", "/etc/resolv.conf"]), expected);
+    switch.assert_balanced();
+}
+
+#[test]
+fn containers_answer_by_name_whatever_the_uplink() {
+    let Some(world) = World::new("dnsf", &format!("nameserver {FIRST}\n")) else { return };
+    let switch = &world.switch;
+    let other = TestNs::new("dnsfd");
+    let line = switch.attach(&[&other.name, "--name", "Db", "--alias", "data", "--alias", "api.test"]);
+    assert_eq!(line, "10.77.0.3");
+    let gateway = at(GATEWAY);
+    let ip6 = switch.json(&["names"])[0]["ip6"].as_str().unwrap().to_owned();
+    let packet = ["uplink", "set", "packet", "up0", "--ip", "198.51.100.7/24"];
+    for (uplink, outside) in [(None, "NOERROR"), (Some(&packet[..]), "NOERROR"), (Some(&["uplink", "set", "none"]), "REFUSED")] {
+        if let Some(words) = uplink {
+            switch.ok(words);
+        }
+        for name in ["db", "DB.vswitch.internal", "data", "data.vswitch.internal", "api.test"] {
+            assert_eq!(world.address(&[&gateway, name]), "10.77.0.3\n", "{name}, {uplink:?}");
+            assert_eq!(world.address(&[&gateway, name, "AAAA"]).trim(), ip6, "{name}, {uplink:?}");
+        }
+        for address in ["10.77.0.3", &ip6] {
+            assert_eq!(world.address(&[&gateway, "-x", address]), "Db.vswitch.internal.\n", "{address}");
+        }
+        assert_eq!(world.address(&[&gateway, "gateway"]), "10.77.0.1\n");
+        for unknown in [&["nobody"][..], &["nobody.vswitch.internal"], &["-x", "10.77.0.99"]] {
+            let said = world.dig(&[&[gateway.as_str()][..], unknown].concat());
+            assert!(said.contains("status: NXDOMAIN") && said.contains("flags: qr aa rd"), "{said}");
+        }
+        let said = world.dig(&[&gateway, "www.example"]);
+        assert!(said.contains(&format!("status: {outside}")), "{uplink:?}: {said}");
+        let found = switch.ok(&["run", "--", "getent", "ahostsv4", "data"]);
+        assert!(found.starts_with("10.77.0.3 "), "{found}");
+    }
+    // None of it was asked of a resolver.
+    for part in ["internal", "data", "db'", "nobody", "api", "in-addr", "ip6"] {
+        assert_eq!(world.times(part), 0, "{part}: {}", std::fs::read_to_string(world.asked.path()).unwrap());
+    }
+    assert_eq!(world.times("www"), 2);
+    switch.assert_balanced();
+}
+
+#[test]
+fn names_come_and_go_with_containers() {
+    let Some(world) = World::new("dnsg", &format!("nameserver {FIRST}\n")) else { return };
+    let (switch, gateway) = (&world.switch, at(GATEWAY));
+    let other = TestNs::new("dnsgd");
+    for words in [&["--name", "WEB"][..], &["--name", "db", "--alias", "Web"]] {
+        let said = switch.fails(1, &[&["attach", &other.name], words].concat());
+        assert!(said.contains("is taken by \"web\" (port 1, 10.77.0.2)"), "{said}");
+    }
+    switch.attach(&[&other.name, "--name", "db", "--alias", "data"]);
+    assert!(switch.fails(1, &["set", "web", "aliases=DATA"]).contains("is taken by \"db\""));
+    switch.ok(&["set", "db", "aliases=store"]);
+    assert_eq!([world.address(&[&gateway, "data"]), world.address(&[&gateway, "store"])], ["", "10.77.0.3\n"]);
+    let names: Vec<_> = switch.ok(&["names"]).lines().skip(1).map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["db", "gateway", "store", "web"]);
+    // Who takes over has them, and so has who comes back after a crash by the same state.
+    switch.ok(&["restart"]);
+    assert_eq!(world.address(&[&gateway, "store"]), "10.77.0.3\n");
+    switch.ok(&["detach", "db"]);
+    assert!(world.dig(&[&gateway, "store"]).contains("NXDOMAIN") && world.dig(&[&gateway, "-x", "10.77.0.3"]).contains("NXDOMAIN"));
+    // The host asks by its own port.
+    switch.ok(&["attach", "--host", "--name", "here"]);
+    assert_eq!(inside_ok(&world.host, &["dig", "+short", &gateway, "web.vswitch.internal"]), "10.77.0.2\n");
+    assert!(world.address(&[&gateway, "here"]).starts_with("10.77.0."));
+    switch.assert_balanced();
+}
+
+#[test]
+fn what_was_asked_before_is_not_asked_again() {
+    let Some(world) = World::new("dnsh", &format!("nameserver {FIRST}\n")) else { return };
+    let (switch, gateway) = (&world.switch, at(GATEWAY));
+    for name in ["keep.example", "KEEP.example", "keep.Example", "keep.example"] {
+        let said = world.dig(&[&gateway, name]);
+        assert!(said.contains(&format!("{name}.")) && said.contains("203.0.113.1"), "{said}");
+    }
+    assert_eq!(world.times("keep"), 1);
+    for _ in 0..2 {
+        assert_eq!(world.address(&[&gateway, "www.example"]), "203.0.113.1\n");
+    }
+    assert_eq!(world.times("www"), 2, "it may not be kept");
+    let names = switch.json(&["stats"])["names"].clone();
+    assert_eq!((names["cached"].as_u64(), names["entries"].as_u64()), (Some(3), Some(1)), "{names}");
+    // Other resolvers, another world.
+    world.etc.write(&format!("nameserver {SECOND}\n"));
+    wait_for("the other resolver", || world.address(&[&gateway, "keep.example"]) == "203.0.113.2\n");
+    // Right but for the case of letters: not believed, until it comes by TCP. Digits have none, and a few letters may be drawn as they are.
+    assert_eq!(world.address(&[&gateway, "lower-abcdefghijklmnopqrstuvwxyz.example"]), "203.0.113.2\n");
+    assert_eq!(world.times("lower-abcdefghijklmnopqrstuvwxyz"), 3, "twice by UDP, then by TCP");
+    let names = switch.json(&["stats"])["names"].clone();
+    assert_eq!((names["other_case"].as_u64(), names["failed"].as_u64()), (Some(2), Some(1)), "{names}");
     switch.assert_balanced();
 }
