@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn a_containers_names_the_gateway() {
         let conf = ResolvConf::parse("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch example.net\n");
-        let expected = "# vswitch: the gateway\nnameserver 10.88.0.1\nsearch vswitch.internal example.net\noptions edns0 trust-ad\n";
+        let expected =
+            "# vswitch: the gateway\nnameserver 10.88.0.1\nsearch vswitch.internal example.net\noptions edns0 trust-ad\n";
         assert_eq!(conf.for_container(Ipv4Addr::new(10, 88, 0, 1)), expected);
     }
 }

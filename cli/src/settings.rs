@@ -1,6 +1,6 @@
 //! KEY=VALUE, as `set` takes it and `show --json` gives it: the one road by which a port's configuration changes.
-use crate::errors::{SettingProblem, ValueProblem};
 use crate::daemon::check_name;
+use crate::errors::{SettingProblem, ValueProblem};
 use crate::reach;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: PortConfig::default(), ip_guard: true, reach: Reach::default(), max_flows: SESSIONS, aliases: Vec::new(), config: true }
+        Self {
+            port: PortConfig::default(),
+            ip_guard: true,
+            reach: Reach::default(),
+            max_flows: SESSIONS,
+            aliases: Vec::new(),
+            config: true,
+        }
     }
 }
 

@@ -300,7 +300,8 @@ fn names_come_and_go_with_containers() {
     assert!(switch.fails(1, &["set", "web", "aliases=DATA"]).contains("is taken by \"db\""));
     switch.ok(&["set", "db", "aliases=store"]);
     assert_eq!([world.address(&[&gateway, "data"]), world.address(&[&gateway, "store"])], ["", "10.77.0.3\n"]);
-    let names: Vec<_> = switch.ok(&["names"]).lines().skip(1).map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    let names: Vec<_> =
+        switch.ok(&["names"]).lines().skip(1).map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
     assert_eq!(names, ["db", "gateway", "store", "web"]);
     // Who takes over has them, and so has who comes back after a crash by the same state.
     switch.ok(&["restart"]);

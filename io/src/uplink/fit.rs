@@ -20,7 +20,13 @@ impl Fitter {
     }
 
     /// Sees to it that a datagram fits its container's link: whole, or the first of its fragments.
-    pub(crate) fn fit(&mut self, gateway: &Gateway, port: u16, frame: FrameBuf, pool: &mut FramePool) -> Result<FrameBuf, FrameBuf> {
+    pub(crate) fn fit(
+        &mut self,
+        gateway: &Gateway,
+        port: u16,
+        frame: FrameBuf,
+        pool: &mut FramePool,
+    ) -> Result<FrameBuf, FrameBuf> {
         let mtu = gateway.stations.station(port).map_or(u16::MAX, |station| station.mtu);
         if frame.mtu_len() <= usize::from(mtu) {
             return Ok(frame);

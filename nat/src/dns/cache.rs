@@ -139,6 +139,5 @@ impl Cache {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

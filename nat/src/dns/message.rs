@@ -446,6 +446,5 @@ pub fn write_header(message: &mut [u8], authoritative: bool, code: u8, counts: [
     }
 }
 
-
 #[cfg(test)]
 mod tests;

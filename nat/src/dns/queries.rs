@@ -11,7 +11,9 @@
 //! Who asks what somebody else has asked and not been told yet waits with him ([`JOINED`]). Queries are bounded in all ([`QUERIES`]) and by
 //! container ([`PER_CONTAINER`]). A restart forgets them: clients ask again.
 use super::Key;
-use super::message::{CODE, HEADER, OPCODE, QUESTION, Question, RECURSION_AVAILABLE, RECURSION_DESIRED, RESPONSE, Records, TRUNCATED, code};
+use super::message::{
+    CODE, HEADER, OPCODE, QUESTION, Question, RECURSION_AVAILABLE, RECURSION_DESIRED, RESPONSE, Records, TRUNCATED, code,
+};
 use super::stored::Stored;
 use crate::slirp::wire::Link;
 use crate::station::{Owner, Stations};

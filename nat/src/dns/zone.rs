@@ -9,9 +9,7 @@
 //!
 //! A denial has the SOA record (RFC 2308 3) of the part of the question's name that is ours; its TTL is that of all: a container may come
 //! within seconds.
-use super::message::{
-    ANY_CLASS, HEADER, IN, Malformed, NAME, Name, Question, TRUNCATED, Writer, code, kind, write_header,
-};
+use super::message::{ANY_CLASS, HEADER, IN, Malformed, NAME, Name, Question, TRUNCATED, Writer, code, kind, write_header};
 use crate::flow::Address;
 use crate::gateway::GatewayConfig;
 use crate::gateway::dhcp::DOMAIN;
@@ -288,7 +286,6 @@ pub fn truncate(message: &mut [u8], question: &Question) -> usize {
     }
     end.unwrap_or(question.end)
 }
-
 
 #[cfg(test)]
 mod tests;

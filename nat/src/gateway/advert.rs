@@ -176,7 +176,7 @@ impl Gateway {
 
     /// Whether names are answered at the gateway's addresses.
     pub(super) const fn serves_names(&self) -> bool {
-        self.exchange.is_some()
+        self.exchange.is_some() || self.uplink.is_some()
     }
 
     fn said(&self) -> Option<Said> {

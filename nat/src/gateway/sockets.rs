@@ -144,7 +144,13 @@ impl Gateway {
         }
     }
 
-    pub(super) fn refuse_to<A: Routable>(&mut self, p: Packet<A>, ingress: u16, error: (IcmpError, DropReason), now: Time) -> Routed {
+    pub(super) fn refuse_to<A: Routable>(
+        &mut self,
+        p: Packet<A>,
+        ingress: u16,
+        error: (IcmpError, DropReason),
+        now: Time,
+    ) -> Routed {
         let Self { config, limiters, .. } = self;
         match limiters.get_mut(usize::from(ingress)) {
             Some(limiter) => refuse(p, error, A::own(config), limiter, (Side::Inside, config.mac), now),

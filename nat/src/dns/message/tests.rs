@@ -23,7 +23,8 @@ fn rfc1035_4_1_a_question_is_read_in_lower_case() {
 
 #[test]
 fn rfc1035_4_1_4_pointers_lead_back_only() {
-    let read = |tail: &[u8], at: usize| Name::read(&[&EDNS[..29], tail].concat(), at).map(|(name, end)| (name.octets().to_vec(), end));
+    let read =
+        |tail: &[u8], at: usize| Name::read(&[&EDNS[..29], tail].concat(), at).map(|(name, end)| (name.octets().to_vec(), end));
     assert_eq!(read(b"\xc0\x0c", 29), Some((b"\x03www\x07example\x00".to_vec(), 31)));
     assert_eq!(read(b"\x02ns\xc0\x10", 29), Some((b"\x02ns\x07example\x00".to_vec(), 34)));
     for (what, tail) in [
@@ -45,7 +46,8 @@ fn rfc1035_4_1_4_pointers_lead_back_only() {
 
 #[test]
 fn rfc1035_3_1_a_name_has_255_octets_at_the_most() {
-    let name = |last: usize| [vec![0; 12], [&[62; 63][..]; 4].concat(), vec![b'a'; 0], vec![last as u8; last + 1], vec![0]].concat();
+    let name =
+        |last: usize| [vec![0; 12], [&[62; 63][..]; 4].concat(), vec![b'a'; 0], vec![last as u8; last + 1], vec![0]].concat();
     assert_eq!(Name::read(&name(1), 12).unwrap().0.octets().len(), 255);
     assert!(Name::read(&name(2), 12).is_none());
     // By pointers too.

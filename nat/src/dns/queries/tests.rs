@@ -154,7 +154,11 @@ fn one_that_cannot_say_is_passed_over_while_there_are_others() {
         queries.next(slot, &resolvers, draw(1), at(0)).unwrap();
         assert_eq!(queries.answer(slot, &mut answer(1, flags), 2, |_, _| {}), Answered::Next);
         queries.next(slot, &resolvers, draw(2), at(1)).unwrap();
-        assert_eq!(queries.answer(slot, &mut answer(2, flags), 2, |_, _| {}), Answered::Deliver(client(3)), "the last one's is passed on");
+        assert_eq!(
+            queries.answer(slot, &mut answer(2, flags), 2, |_, _| {}),
+            Answered::Deliver(client(3)),
+            "the last one's is passed on"
+        );
     }
     // That there is no such name is an answer.
     let mut queries = Queries::default();

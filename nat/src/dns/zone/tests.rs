@@ -11,7 +11,8 @@ const V6: &str = "fd00:88::2";
 /// What is behind `\x03web` of `web.vswitch.internal`.
 const BELOW: &[u8] = b"\x07vswitch\x08internal\x00";
 /// The SOA record of a denial, from its type on.
-const SOA: &[u8] = b"\x00\x06\x00\x01\x00\x00\x00\x05\x00\x47\x07gateway\x07vswitch\x08internal\x00\x06nobody\x07vswitch\x08internal\x00\
+const SOA: &[u8] =
+    b"\x00\x06\x00\x01\x00\x00\x00\x05\x00\x47\x07gateway\x07vswitch\x08internal\x00\x06nobody\x07vswitch\x08internal\x00\
                      \x00\x00\x00\x01\x00\x00\x0e\x10\x00\x00\x02\x58\x00\x01\x51\x80\x00\x00\x00\x05";
 
 fn config() -> GatewayConfig {
@@ -129,9 +130,13 @@ fn rfc8482_4_2_any_is_answered_with_one_record() {
 
 #[test]
 fn names_of_containers() {
-    for name in ["web", "WEB", "web.vswitch.internal", "www", "www.vswitch.internal", "api.example", "api.example.vswitch.internal"] {
+    for name in ["web", "WEB", "web.vswitch.internal", "www", "www.vswitch.internal", "api.example", "api.example.vswitch.internal"]
+    {
         assert_eq!((said(name, kind::A), said(name, kind::AAAA)), ("10.88.0.2".into(), V6.into()), "{name}");
-        assert_eq!(said(name, kind::PTR), std::format!("NoData({})", name.trim_end_matches(".vswitch.internal").split('.').count()));
+        assert_eq!(
+            said(name, kind::PTR),
+            std::format!("NoData({})", name.trim_end_matches(".vswitch.internal").split('.').count())
+        );
     }
     assert_eq!((said("gateway", kind::A), said("gateway.vswitch.internal", kind::AAAA)), ("10.88.0.1".into(), "fd00:88::1".into()));
     assert_eq!(said("localhost", kind::A), "127.0.0.1");
