@@ -1,6 +1,6 @@
 use super::*;
 use crate::gateway::GatewayV6;
-use crate::station::{Limits, Station};
+use crate::station::{AddressGuard, Limits, Station};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -24,14 +24,19 @@ fn config() -> GatewayConfig {
     }
 }
 
+fn station(last: u8) -> Station {
+    let v4 = Ipv4Addr::new(10, 88, 0, last);
+    let mac = UnicastMac::for_ipv4(v4.octets());
+    Station { mac, v4: Some(v4), v6: None, mtu: 1_500, limits: Limits::default(), guard: AddressGuard::default() }
+}
+
 fn stations() -> Stations {
     let mut stations = Stations::new(1);
-    let v4 = Ipv4Addr::new(10, 88, 0, 2);
-    let mac = UnicastMac::for_ipv4(v4.octets());
-    stations.set(3, Station { mac, v4: Some(v4), v6: Some(V6.parse().unwrap()), mtu: 1_500, limits: Limits::default() });
+    let v6 = Some(V6.parse().unwrap());
+    stations.set(3, Station { v6, ..station(2) });
     stations.set_name(3, "Web");
     stations.set_aliases(3, &["www", "api.example"]);
-    stations.set(4, Station { mac, v4: Some(Ipv4Addr::new(10, 88, 0, 3)), v6: None, mtu: 1_500, limits: Limits::default() });
+    stations.set(4, station(3));
     stations.set_name(4, "db");
     stations
 }
