@@ -228,7 +228,8 @@ pub fn write(message: &mut [u8], question: &Question, answer: &Answer<'_>) -> us
     let said = match answer {
         Answer::NoName(_) => code::NXDOMAIN,
         Answer::Refusal(said) => *said,
-        _ => code::NOERROR,
+        Answer::Address(_) | Answer::Pointer(_) | Answer::Minimal => code::NOERROR,
+        Answer::Authority | Answer::Server | Answer::NoData(_) => code::NOERROR,
     };
     let mut to = Writer::new(message.get_mut(..room).unwrap_or_default(), question.end);
     let label = |number| HEADER + question.name.start(number);
@@ -239,7 +240,7 @@ pub fn write(message: &mut [u8], question: &Question, answer: &Answer<'_>) -> us
             [0, 1]
         }
         Answer::Refusal(_) => [0, 0],
-        _ => {
+        Answer::Address(_) | Answer::Pointer(_) | Answer::Minimal | Answer::Authority | Answer::Server => {
             to.pointer(HEADER);
             match answer {
                 Answer::Address(IpAddr::V4(address)) => to.record(kind::A, TTL, |to| to.put(&address.octets())),

@@ -14,6 +14,13 @@ use crate::slirp::wire::{Ip, Link, UDP_HEADER, udp_headers, write_udp};
 use alloc::vec;
 use vswitch_switch::{DropReason, Time, UnicastMac};
 
+/// What became of one question.
+enum Asks<A: Routable> {
+    Answered(Routed),
+    /// Its packet is there still.
+    Taken(Packet<A>, Asked),
+}
+
 fn has_port<A: Routable>(forwards: &Forwards<A>) -> bool {
     let is_it = |first: u16, last: u16| (first..=last).contains(&PORT);
     forwards.iter().any(|(rule, _)| rule.protocol == protocol::UDP && is_it(rule.first, rule.last))
@@ -53,8 +60,8 @@ impl Gateway {
         let payload = p.l4() + UDP_HEADER..p.l4() + p.payload().len();
         let asked = match p.frame().meta.gso {
             None => match self.ask(client, p, payload, now) {
-                Ok(routed) => return routed,
-                Err((p, asked)) => return self.told_of(p, asked, ingress, now),
+                Asks::Answered(routed) => return routed,
+                Asks::Taken(p, asked) => return self.told_of(p, asked, ingress, now),
             },
             Some(gso) => {
                 let octets = p.frame().bytes().get(payload).unwrap_or_default();
@@ -86,18 +93,18 @@ impl Gateway {
         p: Packet<A>,
         payload: core::ops::Range<usize>,
         now: Time,
-    ) -> Result<Routed, (Packet<A>, Asked)> {
+    ) -> Asks<A> {
         let message = p.frame().bytes().get(payload).unwrap_or_default();
-        let Some(question) = Question::of_query(message) else { return Err((p, Asked::Malformed)) };
+        let Some(question) = Question::of_query(message) else { return Asks::Taken(p, Asked::Malformed) };
         let mut place = [0; ASKED];
         let (Some(asked), Some(octets)) = (place.get_mut(..question.end), message.get(..question.end)) else {
-            return Err((p, Asked::Malformed));
+            return Asks::Taken(p, Asked::Malformed);
         };
         asked.copy_from_slice(octets);
         let has_way = self.has_way();
         let Some(found) = self.names.find(&self.stations, &self.config, &question, has_way, now) else {
             let asked = self.names.begin(client, message, &question);
-            return Err((p, asked));
+            return Asks::Taken(p, asked);
         };
         let mut frame = p.into_frame();
         let headers = udp_headers(A::IS_V6);
@@ -108,9 +115,9 @@ impl Gateway {
         let (cached, refused) = kind_of(&found);
         self.names.count(cached, refused);
         if len > 0 && write_udp(&mut frame, client.link, (client.gateway, client.inside), len, None, Ip::WHOLE) {
-            Ok(Routed::Reply(Side::Inside, frame))
+            Asks::Answered(Routed::Reply(Side::Inside, frame))
         } else {
-            Ok(Routed::Drop(frame, DropReason::GatewayMalformed))
+            Asks::Answered(Routed::Drop(frame, DropReason::GatewayMalformed))
         }
     }
 
