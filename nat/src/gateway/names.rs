@@ -87,13 +87,7 @@ impl Gateway {
     }
 
     /// One question, answered in its own buffer where that can be at once.
-    fn ask<A: Routable>(
-        &mut self,
-        client: Client,
-        p: Packet<A>,
-        payload: core::ops::Range<usize>,
-        now: Time,
-    ) -> Asks<A> {
+    fn ask<A: Routable>(&mut self, client: Client, p: Packet<A>, payload: core::ops::Range<usize>, now: Time) -> Asks<A> {
         let message = p.frame().bytes().get(payload).unwrap_or_default();
         let Some(question) = Question::of_query(message) else { return Asks::Taken(p, Asked::Malformed) };
         let mut place = [0; ASKED];
