@@ -395,7 +395,7 @@ mod tests {
             ("max-flows=65537", "write 1 to 65536"),
             ("aliases=a,b,A", "write up to 16 names"),
             ("aliases=gateway", "write up to 16 names"),
-            ("aliases=a b", "write up to 16 names"),
+            ("aliases=a;b", "write up to 16 names"),
             ("colour=blue", "no such key"),
         ] {
             let error = format!("{:#}", set(&Settings::default(), settings).unwrap_err());

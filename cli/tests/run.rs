@@ -74,7 +74,7 @@ fn a_server_and_its_client() {
         switch.ok(&["restart"]);
         // In it by name: its interfaces, its mounts, and what it serves.
         let seen = inside(&switch, &["exec", "web"], "ip -o addr; cat /etc/resolv.conf; ls -A $VSWITCH_RUN_DIR; id -u");
-        assert!(seen.contains(&format!("{web}/")) && seen.ends_with(".1\n0\n"), "{seen}");
+        assert!(seen.contains(&format!("{web}/")) && seen.ends_with(".1\nsearch vswitch.internal\n0\n"), "{seen}");
         assert_eq!(switch.ok(&["exec", "web", "python3", "-c", &fetch.replace(&web, "127.0.0.1")]), "200\n");
         let (server, netns) = (pid(&switch, "web"), row(&switch, "web")["netns"].as_u64().unwrap());
         assert!(is_inhabited(netns));

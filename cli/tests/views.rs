@@ -443,14 +443,14 @@ fn a_user_without_a_daemon_is_told_of_roots() {
 fn show_warns_near_the_limit_of_open_files() {
     let Some(()) = privileged() else { return };
     let (switch, ns) = (Switch::new(), TestNs::new("nofile"));
-    let output = switch.program("prlimit", &["--nofile=25:25", switch.program_path(), "up"]).output().unwrap();
+    let output = switch.program("prlimit", &["--nofile=27:27", switch.program_path(), "up"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(switch.json(&["show"])["warnings"], json!([]));
     switch.attach(&[&ns.name]);
     let show = switch.json(&["show"]);
     let [warning] = show["warnings"].as_array().unwrap().as_slice() else { panic!("{show}") };
-    assert!(warning.as_str().unwrap().starts_with("the daemon needs about 19 of 25 open files: raise the hard limit"), "{warning}");
-    assert!(switch.ok(&["show"]).contains("\nwarning the daemon needs about 19 of 25 open files: "));
+    assert!(warning.as_str().unwrap().starts_with("the daemon needs about 21 of 27 open files: raise the hard limit"), "{warning}");
+    assert!(switch.ok(&["show"]).contains("\nwarning the daemon needs about 21 of 27 open files: "));
     // The estimate is not below what it has.
     let open = std::fs::read_dir(format!("/proc/{}/fd", switch.pid().unwrap())).unwrap().count() as u64;
     assert!((open..open + 8).contains(&(show["open_files"].as_u64().unwrap())), "{open} open");
