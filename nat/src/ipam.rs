@@ -168,6 +168,22 @@ impl Ipam {
         kept.next().map(|(_, bits)| Ipv4Addr::from_bits(*bits)).ok_or_else(|| IpamError::Exhausted(self.usage()))
     }
 
+    /// The address for one of `holders` who asks for `requested`, or for any: nobody gets by asking what others are kept from.
+    ///
+    /// # Errors
+    /// [`IpamError::Exhausted`].
+    pub fn offer(&mut self, holders: &[Holder], requested: Option<Ipv4Addr>, now: Time) -> Result<Ipv4Addr, IpamError> {
+        let rests = |address| match self.get(address) {
+            Some((holder, Use::Kept { since })) => !holders.contains(holder) && now.since(since) < QUARANTINE,
+            Some((_, Use::Declined { .. })) => true,
+            Some((_, Use::Held { .. })) | None => false,
+        };
+        match requested.filter(|address| self.check(*address, holders).is_ok() && !rests(*address)) {
+            Some(address) => Ok(address),
+            None => self.choose(holders),
+        }
+    }
+
     /// Whether an address that was given away once can be had by one of `holders`.
     fn is_free_for(&self, bits: u32, holders: &[Holder]) -> bool {
         let is_free = match self.entries.get(&bits) {

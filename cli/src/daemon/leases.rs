@@ -44,22 +44,11 @@ impl Daemon {
         self.saver.mark();
         let ipam = &mut self.registry.ipam;
         match news {
-            LeaseNews::Wanted { port, mac, requested } => {
-                let holders = [Holder::Mac(mac)];
-                // No client gets by asking what others are kept from.
-                let now = clock::now();
-                let rests = |address| match ipam.get(address) {
-                    Some((holder, Use::Kept { since })) => !holders.contains(holder) && now.since(since) < QUARANTINE,
-                    Some((_, Use::Declined { .. })) => true,
-                    Some((_, Use::Held { .. })) | None => false,
-                };
-                let wanted = requested.filter(|address| ipam.check(*address, &holders).is_ok() && !rests(*address));
-                match wanted.map_or_else(|| ipam.choose(&holders), Ok) {
-                    Ok(address) => self.lease(port, mac, address, clock::now().after(OFFERED)),
-                    Err(_) if !self.news.admits() => {}
-                    Err(error) => tracing::warn!("no address for {mac} behind {}: {error:?}", self.port_name(port)),
-                }
-            }
+            LeaseNews::Wanted { port, mac, requested } => match ipam.offer(&[Holder::Mac(mac)], requested, clock::now()) {
+                Ok(address) => self.lease(port, mac, address, clock::now().after(OFFERED)),
+                Err(_) if !self.news.admits() => {}
+                Err(error) => tracing::warn!("no address for {mac} behind {}: {error:?}", self.port_name(port)),
+            },
             LeaseNews::Renewed { address, until } => drop(ipam.extend(address, Some(until.after(GRACE)))),
             LeaseNews::Released { address } => drop(ipam.release(address, clock::now())),
             LeaseNews::Declined { port, mac, address } => {
@@ -114,9 +103,8 @@ impl Daemon {
         let told = self.told_by_dhcp()?;
         let reserved: HashMap<Ipv4Addr, String> =
             ipam.reservations().map(|(address, holder)| (address, holder.to_string())).collect();
-        let only_reserved = reserved.keys().filter(|address| ipam.get(**address).is_none_or(|(_, r#use)| !is_held(r#use)));
         let mut addresses: Vec<Ipv4Addr> = ipam.after(after).map(|(address, ..)| address).collect();
-        addresses.extend(only_reserved.filter(|address| after.is_none_or(|after| **address > after)));
+        addresses.extend(reserved.keys().filter(|address| after.is_none_or(|after| **address > after)));
         addresses.sort_unstable();
         addresses.dedup();
         let next = addresses.get(PAGE_ROWS - 1).copied().filter(|_| addresses.len() > PAGE_ROWS);
@@ -258,11 +246,4 @@ struct Told {
     container: String,
     mac: UnicastMac,
     until: Option<Time>,
-}
-
-const fn is_held(r#use: Use) -> bool {
-    match r#use {
-        Use::Held { .. } => true,
-        Use::Kept { .. } | Use::Declined { .. } => false,
-    }
 }

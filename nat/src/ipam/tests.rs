@@ -68,6 +68,23 @@ fn an_address_asked_for() {
 }
 
 #[test]
+fn who_asks_gets_nothing_that_others_are_kept_from() {
+    let mut ipam = small();
+    for holder in ["a", "b"] {
+        give(&mut ipam, holder).unwrap();
+    }
+    let offer = |ipam: &mut Ipam, to: &str, last, seconds| ipam.offer(&[name(to)], Some(ip(last)), at(seconds));
+    assert_eq!(offer(&mut ipam, "x", 6, 1), Ok(ip(6)), "a fresh one that it wants");
+    assert_eq!(offer(&mut ipam, "x", 2, 1), Ok(ip(4)), "another's");
+    ipam.release(ip(2), at(10));
+    assert_eq!(offer(&mut ipam, "x", 2, 11), Ok(ip(4)), "in quarantine");
+    assert_eq!(offer(&mut ipam, "a", 2, 11), Ok(ip(2)), "but not for its last holder");
+    assert_eq!(offer(&mut ipam, "x", 2, 10 + QUARANTINE.as_secs()), Ok(ip(2)));
+    ipam.decline(ip(3), at(10));
+    assert_eq!(offer(&mut ipam, "b", 3, 1_000), Ok(ip(4)), "declined, until that expires");
+}
+
+#[test]
 fn a_reserved_address_is_its_holders() {
     let mut ipam = small();
     ipam.reserve(ip(2), name("db")).unwrap();
