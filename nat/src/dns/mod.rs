@@ -218,11 +218,6 @@ impl Names {
         self.queries.end(stations)
     }
 
-    /// Forgets what resolvers said.
-    pub fn flush(&mut self) {
-        self.cache.clear();
-    }
-
     /// See there.
     #[must_use]
     pub fn counts(&self) -> Counts {

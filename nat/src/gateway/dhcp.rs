@@ -32,7 +32,7 @@ use message::{Answer, Message};
 use smoltcp::wire::DhcpMessageType;
 use vswitch_switch::{DropReason, FrameBuf, FramePool, Head, Time, UnicastMac};
 
-/// For how long an address is given, unless something else is set: seconds.
+/// For how long an address is given: seconds.
 pub const LEASE: u32 = 3_600;
 /// The domain in which containers are named.
 pub const DOMAIN: &str = "vswitch.internal";
@@ -101,10 +101,8 @@ enum Verdict {
 }
 
 /// See the module's theory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DhcpServer {
-    /// Seconds for which an address is given.
-    lease: u32,
     /// Until when a port's own station was told that it has its address.
     granted: BTreeMap<u16, Time>,
     bindings: BTreeMap<(u16, UnicastMac), Binding>,
@@ -115,25 +113,7 @@ pub struct DhcpServer {
     news: VecDeque<LeaseNews>,
 }
 
-impl Default for DhcpServer {
-    fn default() -> Self {
-        Self {
-            lease: LEASE,
-            granted: BTreeMap::new(),
-            bindings: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            answers: VecDeque::new(),
-            news: VecDeque::new(),
-        }
-    }
-}
-
 impl DhcpServer {
-    /// For how long an address is given from now on: seconds, 60 at the least.
-    pub const fn set_lease(&mut self, seconds: u32) {
-        self.lease = if seconds < 60 { 60 } else { seconds };
-    }
-
     /// Gives a further station behind a port an address, or another end; answers it if it waits. `false` when there are too many. One that
     /// was behind another port is there no longer.
     pub fn bind(&mut self, port: u16, mac: UnicastMac, address: Ipv4Addr, until: Time) -> bool {
@@ -316,7 +296,7 @@ impl DhcpServer {
         let is_given = matches!(verdict, Verdict::Give(..));
         let station = stations.station(port);
         let is_own = station.is_some_and(|station| station.mac == message.mac);
-        let until = now.after(Duration::from_secs(self.lease.into()));
+        let until = now.after(Duration::from_secs(LEASE.into()));
         let is_ack = verdict == Verdict::Give(DhcpMessageType::Ack, address);
         if is_ack && !is_own && !self.tell(LeaseNews::Renewed { address, until }) {
             return false;
@@ -325,7 +305,7 @@ impl DhcpServer {
             kind,
             address,
             server: config.address,
-            lease: is_given.then_some(self.lease),
+            lease: is_given.then_some(LEASE),
             prefix: config.prefix,
             mtu: station.map_or(1_500, |station| station.mtu),
             name: stations.name(port).filter(|_| is_own),
