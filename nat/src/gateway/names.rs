@@ -6,10 +6,9 @@ use crate::dns::queries::{Asked, Client, LONGEST};
 use crate::dns::zone::Answer;
 use crate::dns::{ASKED, Found, PORT};
 use crate::flow::protocol;
-use crate::forward::Forwards;
 use crate::icmp_error::IcmpError;
 use crate::packet::{Packet, Transport};
-use crate::slirp::exchange::ends;
+use crate::slirp::exchange::{ends, published};
 use crate::slirp::wire::{Ip, Link, UDP_HEADER, udp_headers, write_udp};
 use alloc::vec;
 use vswitch_switch::{DropReason, Time, UnicastMac};
@@ -19,11 +18,6 @@ enum Asks<A: Routable> {
     Answered(Routed),
     /// Its packet is there still.
     Taken(Packet<A>, Asked),
-}
-
-fn has_port<A: Routable>(forwards: &Forwards<A>) -> bool {
-    let is_it = |first: u16, last: u16| (first..=last).contains(&PORT);
-    forwards.iter().any(|(rule, _)| rule.protocol == protocol::UDP && is_it(rule.first, rule.last))
 }
 
 impl Gateway {
@@ -44,12 +38,13 @@ impl Gateway {
     }
 
     fn publishes_names<A: Routable>(&self) -> bool {
-        match (&self.exchange, &self.uplink) {
-            (Some(exchange), _) if A::IS_V6 => has_port(&exchange.v6),
-            (Some(exchange), _) => has_port(&exchange.v4),
-            (None, Some(uplink)) => has_port(&uplink.nat.table::<A>().forwards),
-            (None, None) => false,
-        }
+        let at = match (&self.exchange, &self.uplink) {
+            (Some(exchange), _) if A::IS_V6 => published(&exchange.v6, protocol::UDP, PORT),
+            (Some(exchange), _) => published(&exchange.v4, protocol::UDP, PORT),
+            (None, Some(uplink)) => published(&uplink.nat.table::<A>().forwards, protocol::UDP, PORT),
+            (None, None) => None,
+        };
+        at.is_some()
     }
 
     /// A packet with a question, or several.

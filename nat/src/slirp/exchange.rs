@@ -327,7 +327,7 @@ fn own_of(config: &GatewayConfig, is_v6: bool) -> Option<IpAddr> {
 }
 
 /// Whether a port is published, and on which address.
-fn published<A: Address>(forwards: &Forwards<A>, number: u8, port: u16) -> Option<Option<IpAddr>> {
+pub(crate) fn published<A: Address>(forwards: &Forwards<A>, number: u8, port: u16) -> Option<Option<IpAddr>> {
     let is_of = |first: u16, last: u16| (first..=last).contains(&port);
     let mut rules = forwards.iter().map(|(rule, _)| rule).filter(|rule| rule.protocol == number && is_of(rule.first, rule.last));
     rules.next().map(|rule| rule.address.map(Into::into))
