@@ -3,8 +3,8 @@
 //! Theory. A query is passed on as it is (EDNS, cookies and all) but for its identifier and the case of its name's letters ("0x20"), which are
 //! drawn anew for each resolver asked: beside a socket of its own, and so a port that is drawn too, that is what an answer has to know (RFC 5452
 //! 9). One with another identifier or question is ignored; the right one in another case is counted and not believed, and the next resolver
-//! asked. Where all have failed and one of them so, the client is told to come by TCP, where nobody can answer in another's place. The resolvers are asked in their order, each for [`PATIENCE`], all of them [`ROUNDS`] times (resolv.conf(5): `timeout`,
-//! `attempts`); one that refuses, or cannot be reached, is passed over at once, and so is one that answers that it cannot, as long as there
+//! asked. Where all have failed and one of them so, the client is told to come by TCP, where nobody can answer in another's place. The resolvers
+//! are asked in their order, each for [`PATIENCE`], all of them [`ROUNDS`] times (resolv.conf(5): `timeout`, `attempts`); one that refuses, or cannot be reached, is passed over at once, and so is one that answers that it cannot, as long as there
 //! are others. When all have failed the client is told (SERVFAIL), for whoever is not told waits. A truncated answer goes to the client, who
 //! comes back by TCP.
 //!

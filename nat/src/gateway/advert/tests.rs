@@ -326,3 +326,10 @@ fn the_mtu_is_the_smallest_of_those_who_speak_ipv6() {
         assert_eq!(read(&answer).1, expected);
     }
 }
+
+/// It is written twice: as text for DHCP and names, as labels here.
+#[test]
+fn the_domain_is_that_of_dhcp_and_names() {
+    let labels = crate::gateway::dhcp::DOMAIN.split('.').flat_map(|label| core::iter::once(label.len() as u8).chain(label.bytes()));
+    assert_eq!(DOMAIN.to_vec(), labels.chain([0]).collect::<std::vec::Vec<_>>());
+}
