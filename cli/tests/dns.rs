@@ -263,19 +263,25 @@ fn containers_answer_by_name_whatever_the_uplink() {
             switch.ok(words);
         }
         for name in ["db", "DB.vswitch.internal", "data", "data.vswitch.internal", "api.test"] {
-            assert_eq!(world.address(&[&gateway, name]), "10.77.0.3\n", "{name}, {uplink:?}");
-            assert_eq!(world.address(&[&gateway, name, "AAAA"]).trim(), ip6, "{name}, {uplink:?}");
+            for way in ["+notcp", "+tcp"] {
+                assert_eq!(world.address(&[&gateway, way, name]), "10.77.0.3\n", "{name}, {way}, {uplink:?}");
+                assert_eq!(world.address(&[&gateway, way, name, "AAAA"]).trim(), ip6, "{name}, {way}, {uplink:?}");
+            }
         }
         for address in ["10.77.0.3", &ip6] {
             assert_eq!(world.address(&[&gateway, "-x", address]), "Db.vswitch.internal.\n", "{address}");
         }
         assert_eq!(world.address(&[&gateway, "gateway"]), "10.77.0.1\n");
         for unknown in [&["nobody"][..], &["nobody.vswitch.internal"], &["-x", "10.77.0.99"]] {
-            let said = world.dig(&[&[gateway.as_str()][..], unknown].concat());
-            assert!(said.contains("status: NXDOMAIN") && said.contains("flags: qr aa rd"), "{said}");
+            for way in ["+notcp", "+tcp"] {
+                let said = world.dig(&[&[gateway.as_str(), way][..], unknown].concat());
+                assert!(said.contains("status: NXDOMAIN") && said.contains("flags: qr aa rd"), "{said}");
+            }
         }
-        let said = world.dig(&[&gateway, "www.example"]);
-        assert!(said.contains(&format!("status: {outside}")), "{uplink:?}: {said}");
+        for way in ["+notcp", "+tcp"] {
+            let said = world.dig(&[&gateway, way, "www.example"]);
+            assert!(said.contains(&format!("status: {outside}")), "{way}, {uplink:?}: {said}");
+        }
         let found = switch.ok(&["run", "--", "getent", "ahostsv4", "data"]);
         assert!(found.starts_with("10.77.0.3 "), "{found}");
     }
@@ -283,7 +289,102 @@ fn containers_answer_by_name_whatever_the_uplink() {
     for part in ["internal", "data", "db'", "nobody", "api", "in-addr", "ip6"] {
         assert_eq!(world.times(part), 0, "{part}: {}", std::fs::read_to_string(world.asked.path()).unwrap());
     }
-    assert_eq!(world.times("www"), 2);
+    assert_eq!((world.times("www"), world.times("True")), (4, 2));
+    switch.assert_balanced();
+}
+
+/// Many in one connection, one after another and at once, and what is no question.
+const BY_TCP: &str = r#"
+import socket, struct, sys, threading
+def query(number, name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    message = struct.pack("!HHHHHH", number, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+    return struct.pack("!H", len(message)) + message
+def answer(connection):
+    (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
+    message = connection.recv(length, socket.MSG_WAITALL)
+    assert len(message) == length, (len(message), length)
+    number, flags, _, answers = struct.unpack("!HHHH", message[:8])
+    return number, flags & 15, answers
+def connect():
+    return socket.create_connection((sys.argv[1], 53), timeout=20)
+one = connect()
+for number in range(50):
+    one.sendall(query(number, "db"))
+    assert answer(one) == (number, 0, 1)
+# At once, those of a resolver beside ours; they may come in any order.
+names = ["big.example", "db", "www.example", "nobody", "keep.example"] * 20
+one.sendall(b"".join(query(number, name) for number, name in enumerate(names)))
+expected = {"big.example": (0, 100), "db": (0, 1), "www.example": (0, 1), "nobody": (3, 0), "keep.example": (0, 1)}
+got = dict((number, rest) for number, *rest in (answer(one) for _ in names))
+assert got == {number: list(expected[name]) for number, name in enumerate(names)}, got
+# Who has said all gets what is missing, and then the end.
+one.sendall(query(7, "big.example") + query(8, "db"))
+one.shutdown(socket.SHUT_WR)
+assert sorted(answer(one)[0] for _ in range(2)) == [7, 8] and one.recv(1) == b""
+# Octet by octet.
+slow = connect()
+for octet in query(9, "db"):
+    slow.sendall(bytes([octet]))
+assert answer(slow) == (9, 0, 1)
+for wrong in [b"\0\0", b"\0\1?", b"\xff\xff" + b"x" * 100, b"\0\x0c" + b"\x80" * 12]:
+    bad = connect()
+    bad.sendall(wrong)
+    try:
+        assert bad.recv(1) == b"", wrong
+    except ConnectionResetError:
+        pass
+def ask():
+    with connect() as connection:
+        connection.sendall(query(1, "db"))
+        assert answer(connection) == (1, 0, 1)
+for _ in range(10):
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+print("good")
+"#;
+
+#[test]
+fn names_are_asked_by_tcp_in_any_number_and_order() {
+    let Some(world) = World::new("dnsi", &format!("nameserver {REFUSES}\nnameserver {FIRST}\n")) else { return };
+    let (switch, gateway) = (&world.switch, at(GATEWAY));
+    let other = TestNs::new("dnsid");
+    switch.attach(&[&other.name, "--name", "db"]);
+    let packet = ["uplink", "set", "packet", "up0", "--ip", "198.51.100.7/24"];
+    let before = switch.drops("gateway-malformed");
+    for uplink in [None, Some(&packet[..])] {
+        if let Some(words) = uplink {
+            switch.ok(words);
+        }
+        assert!(switch.ok(&["uplink"]).trim_end().ends_with(&format!("resolvers {REFUSES}, {FIRST}")));
+        assert_eq!(inside_ok(&world.web, &["python3", "-c", BY_TCP, GATEWAY]), "good\n");
+        // A transfer would leak the names of all, and no stub resolver gives one.
+        assert!(world.dig(&[&gateway, "example", "AXFR"]).contains("Transfer failed"));
+        assert!(world.dig(&[&gateway, "vswitch.internal", "AXFR"]).contains("Transfer failed"));
+    }
+    assert_eq!(switch.drops("gateway-malformed"), before, "a connection is reset, no frame is lost");
+    for part in ["db", "nobody", "internal"] {
+        assert_eq!(world.times(part), 0, "{part}");
+    }
+    let names = switch.json(&["stats"])["names"].clone();
+    assert!(names["by_tcp"].as_u64().unwrap() > 700, "{names}");
+    // A container may have the port for itself.
+    switch.ok(&["uplink", "set", "socket"]);
+    let served = Background(
+        inside(&other, &["python3", "-c", RESOLVER, "10.77.0.3", "203.0.113.77", "/dev/null"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    switch.ok(&["publish", "198.51.100.2:53:53/tcp", "db"]);
+    wait_for("the container's answer", || world.address(&[&gateway, "+tcp", "www.example"]) == "203.0.113.77\n");
+    assert_eq!(world.address(&[&gateway, "www.example"]), "203.0.113.1\n", "by UDP it is the gateway's still");
+    switch.ok(&["unpublish", "198.51.100.2:53/tcp"]);
+    assert_eq!(world.address(&[&gateway, "+tcp", "www.example"]), "203.0.113.1\n");
+    drop(served);
+    switch.ok(&["restart"]);
+    assert_eq!(world.address(&[&gateway, "+tcp", "db"]), "10.77.0.3\n");
     switch.assert_balanced();
 }
 

@@ -1,7 +1,9 @@
 //! The host's resolvers: a connected socket a query, so that nobody else can answer (RFC 5452 9).
 //!
-//! Theory. What is asked of whom, and what is believed, is decided in [`vswitch_nat::dns`]; here are the sockets, each under its query's slot. They
-//! are the host's own whatever the uplink.
+//! Theory. What is asked of whom, and what is believed, is decided in [`vswitch_nat::dns`]; here are the sockets, each under its query's slot: a
+//! datagram socket, or for what came by TCP a connection. They are the host's own whatever the uplink.
+mod talk;
+
 use crate::sys::socket;
 use crate::uplink::fit::Fitter;
 use mio::unix::SourceFd;
@@ -10,8 +12,9 @@ use socket2::Socket;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
+use talk::Talk;
 use vswitch_nat::Gateway;
-use vswitch_nat::dns::queries::{Answered, Client};
+use vswitch_nat::dns::queries::{Answered, Ask, Client};
 use vswitch_nat::slirp::wire::{udp_headers, write_udp};
 use vswitch_switch::{FrameBuf, FramePool, Time};
 
@@ -28,12 +31,21 @@ const LONGEST: usize = 65_507;
 #[derive(Debug)]
 pub struct Asking {
     registry: Registry,
-    sockets: Vec<Option<Socket>>,
+    sockets: Vec<Option<Line>>,
     /// Slots whose socket may have something.
     ready: VecDeque<u32>,
     fitter: Fitter,
     /// Changes of the stations at the last look.
     changes: u64,
+    /// Whose turn it was.
+    streams_first: bool,
+}
+
+/// A query's socket.
+#[derive(Debug)]
+enum Line {
+    Datagrams(Socket),
+    Stream(Box<Talk>),
 }
 
 /// What a socket had.
@@ -48,7 +60,7 @@ impl Asking {
     /// No socket yet; they will be waited for with `registry`.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        Self { registry, sockets: Vec::new(), ready: VecDeque::new(), fitter: Fitter::default(), changes: 0 }
+        Self { registry, sockets: Vec::new(), ready: VecDeque::new(), fitter: Fitter::default(), changes: 0, streams_first: false }
     }
 
     /// Whether a token is one of ours.
@@ -80,27 +92,43 @@ impl Asking {
     /// Asks the next resolver that can be asked.
     fn ask(&mut self, gateway: &mut Gateway, slot: u32, now: Time) {
         self.close(slot);
-        while let Some((resolver, message)) = gateway.names.next(slot, now) {
-            let opened = socket::connect_datagrams(resolver).and_then(|socket| {
-                socket.send(message)?;
-                let token = Token(TOKENS + slot as usize);
-                self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-                Ok(socket)
-            });
-            let Ok(socket) = opened else { continue };
+        while let Some(ask) = gateway.names.next(slot, now) {
+            let Ok(line) = self.open(ask, Token(TOKENS + slot as usize)) else { continue };
             let index = slot as usize;
             if self.sockets.len() <= index {
                 self.sockets.resize_with(index + 1, || None);
             }
             if let Some(place) = self.sockets.get_mut(index) {
-                *place = Some(socket);
+                *place = Some(line);
             }
             return;
         }
     }
 
-    /// The next answer for a container; `None` when there is none now, or no buffer for it.
+    fn open(&self, ask: Ask<'_>, token: Token) -> io::Result<Line> {
+        let wait = |socket: &Socket, interest| self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest);
+        if ask.by_tcp {
+            let talk = Talk::new(ask.resolver, ask.message)?;
+            wait(&talk.socket, Interest::READABLE | Interest::WRITABLE)?;
+            return Ok(Line::Stream(Box::new(talk)));
+        }
+        let socket = socket::connect_datagrams(ask.resolver)?;
+        socket.send(ask.message)?;
+        wait(&socket, Interest::READABLE)?;
+        Ok(Line::Datagrams(socket))
+    }
+
+    /// The next answer for a container; `None` when there is none now, or no buffer for it. Who comes by TCP and who by UDP are served in turns.
     pub fn poll(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        self.streams_first = !self.streams_first;
+        if self.streams_first {
+            gateway.poll_streams(pool, now).or_else(|| self.poll_datagrams(gateway, pool, now))
+        } else {
+            self.poll_datagrams(gateway, pool, now).or_else(|| gateway.poll_streams(pool, now))
+        }
+    }
+
+    fn poll_datagrams(&mut self, gateway: &mut Gateway, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
         let changes = gateway.stations.changes();
         if std::mem::replace(&mut self.changes, changes) != changes {
             for slot in gateway.names.end(&gateway.stations) {
@@ -113,13 +141,13 @@ impl Asking {
         while let Some(slot) = gateway.names.expire(now) {
             self.ask(gateway, slot, now);
         }
-        if !gateway.names.has_work() && self.ready.is_empty() {
+        if !gateway.names.has_answers() && self.ready.is_empty() {
             return None;
         }
         let mut frame = pool.take()?;
         for _ in 0..ANSWERS_PER_TURN {
-            let Some(client) = self.told(gateway, &mut frame).or_else(|| self.answer(gateway, &mut frame, now)) else {
-                if self.ready.is_empty() && !gateway.names.has_work() {
+            let Some(client) = self.told(gateway, &mut frame, now).or_else(|| self.answer(gateway, &mut frame, now)) else {
+                if self.ready.is_empty() && !gateway.names.has_answers() {
                     break;
                 }
                 continue;
@@ -137,8 +165,8 @@ impl Asking {
     }
 
     /// A client that is told what is known already.
-    fn told(&mut self, gateway: &mut Gateway, frame: &mut FrameBuf) -> Option<Client> {
-        let (client, message) = gateway.names.poll()?;
+    fn told(&mut self, gateway: &mut Gateway, frame: &mut FrameBuf, now: Time) -> Option<Client> {
+        let (client, message) = gateway.names.poll(now)?;
         let headers = udp_headers(client.inside.is_ipv6());
         if !frame.begin(headers + message.len()) {
             return None;
@@ -155,8 +183,13 @@ impl Asking {
         if !frame.begin(room + LONGEST) {
             return None;
         }
-        let came = match self.sockets.get(slot as usize).and_then(Option::as_ref) {
-            Some(socket) => receive(socket, frame.bytes_mut().get_mut(room..)?),
+        let came = match self.sockets.get_mut(slot as usize).and_then(Option::as_mut) {
+            Some(Line::Datagrams(socket)) => receive(socket, frame.bytes_mut().get_mut(room..)?),
+            Some(Line::Stream(talk)) => {
+                let said = talk.go();
+                self.heard(gateway, slot, said, now);
+                return None;
+            }
             None => Came::Nothing,
         };
         match came {
@@ -173,6 +206,10 @@ impl Asking {
                         frame.bytes_mut().copy_within(room..room + len, udp_headers(client.inside.is_ipv6()));
                         self.write_answer(frame, &client, len).then_some(client)
                     }
+                    Answered::Told => {
+                        self.close(slot);
+                        None
+                    }
                 }
             }
             Came::Nothing => {
@@ -183,6 +220,23 @@ impl Asking {
                 self.ask(gateway, slot, now);
                 None
             }
+        }
+    }
+
+    /// What came of a connection to a resolver.
+    fn heard(&mut self, gateway: &mut Gateway, slot: u32, said: io::Result<Vec<u8>>, now: Time) {
+        let answered = match said {
+            Ok(mut message) => gateway.names.answered(slot, &mut message, now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.pop_front();
+                return;
+            }
+            Err(_) => Answered::Next,
+        };
+        match answered {
+            Answered::Told | Answered::Deliver(_) => self.close(slot),
+            // Nothing better is to come of that connection.
+            Answered::Next | Answered::Ignored => self.ask(gateway, slot, now),
         }
     }
 

@@ -21,6 +21,9 @@ pub struct NameCounts {
     pub internal: u64,
     /// Refused, for there is no uplink.
     pub refused: u64,
+    /// Came by TCP, of all.
+    #[serde(default)]
+    pub by_tcp: u64,
     /// Answered of what a resolver said before.
     pub cached: u64,
     /// Waited for the answer to another's.

@@ -39,11 +39,11 @@ fn names(counts: &NameCounts) -> String {
     if *counts == NameCounts::default() {
         return String::new();
     }
-    let NameCounts { internal, refused, cached, joined, sent, answered, failed, .. } = counts;
+    let NameCounts { internal, refused, by_tcp, cached, joined, sent, answered, failed, .. } = counts;
     let NameCounts { ignored, other_case, malformed, entries, octets, evicted, .. } = counts;
     format!(
-        "names   {internal} answered here, {cached} from the cache, {joined} with another's, {refused} refused; {sent} sent to resolvers, \
-         {answered} answered, {failed} failed, {ignored} ignored, {other_case} in another case, {malformed} malformed\n\
+        "names   {internal} answered here, {cached} from the cache, {joined} with another's, {refused} refused, {by_tcp} of all by TCP; \
+         {sent} sent to resolvers, {answered} answered, {failed} failed, {ignored} ignored, {other_case} in another case, {malformed} malformed\n\
          cache   {entries} names, {octets} octets, {evicted} gave way to others\n"
     )
 }

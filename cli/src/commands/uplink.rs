@@ -61,7 +61,8 @@ fn show(json: bool) -> Result<()> {
     let addresses = if addresses.is_empty() { "no address yet".into() } else { addresses.join(", ") };
     let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
     let gateways = if gateways.is_empty() { "none".into() } else { gateways.join(", ") };
-    print::out(&format!("packet {iface}, {from}{addresses}, gateway {gateways}, mac {mac}, mtu {mtu}\n"))?;
+    let resolvers = print::list(&resolvers);
+    print::out(&format!("packet {iface}, {from}{addresses}, gateway {gateways}, mac {mac}, mtu {mtu}, resolvers {resolvers}\n"))?;
     warnings.iter().try_for_each(|warning| print::out(&format!("{warning}\n")))
 }
 

@@ -38,6 +38,7 @@ impl Daemon {
         Ok(NameCounts {
             internal: counts.internal,
             refused: counts.refused,
+            by_tcp: counts.by_tcp,
             cached: cache.hits,
             joined: queries.joined,
             sent: queries.sent,

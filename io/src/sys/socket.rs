@@ -44,14 +44,6 @@ pub fn is_connected(socket: &Socket, is_v6: bool) -> io::Result<()> {
     }
 }
 
-/// TCP_SYNCNT (tcp(7)) 1: a connection that is not answered fails after 3 s (RFC 6298 2.1, 5.5: 1 s, then 2 s), not after minutes.
-///
-/// # Errors
-/// The fd is no TCP socket.
-pub fn give_up_soon(socket: &Socket) -> io::Result<()> {
-    set_int(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)
-}
-
 /// A datagram socket with a port that the kernel draws, which sends to and receives from there only, and tells of all errors.
 ///
 /// # Errors

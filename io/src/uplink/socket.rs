@@ -17,7 +17,6 @@ mod batch;
 mod carry;
 mod datagram;
 mod listen;
-mod query;
 mod tcp;
 
 pub use carry::{CarriedBound, CarriedMapping, CarriedSession, CarriedStream};

@@ -61,6 +61,8 @@ pub mod kind {
     pub const HINFO: u16 = 13;
     pub const AAAA: u16 = 28;
     pub const OPT: u16 = 41;
+    pub const IXFR: u16 = 251;
+    pub const AXFR: u16 = 252;
     pub const ANY: u16 = 255;
 }
 
@@ -216,6 +218,8 @@ pub struct Question {
     pub end: usize,
     /// What else was said; `Err` where it cannot be read.
     pub edns: Result<Option<Edns>, Malformed>,
+    /// It came by TCP: an answer has any length.
+    pub by_tcp: bool,
 }
 
 /// A message, or a part of it, is none.
@@ -234,7 +238,7 @@ impl Question {
         let (name, at) = Name::read(message, HEADER)?;
         let (kind, class) = (word(message, at)?, word(message, at + 2)?);
         let end = at + QUESTION;
-        Some(Self { id, flags, name, kind, class, end, edns: read_edns(message, end) })
+        Some(Self { id, flags, name, kind, class, end, edns: read_edns(message, end), by_tcp: false })
     }
 
     /// That of a query, and of no response.
@@ -252,6 +256,9 @@ impl Question {
     /// Octets of an answer at the most (RFC 6891 6.2.5: less than 512 is 512).
     #[must_use]
     pub fn limit(&self) -> usize {
+        if self.by_tcp {
+            return usize::from(u16::MAX);
+        }
         self.edns.ok().flatten().map_or(PLAIN, |edns| usize::from(edns.size).clamp(PLAIN, usize::from(EDNS_SIZE)))
     }
 }

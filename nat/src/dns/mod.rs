@@ -7,11 +7,12 @@
 //!   they are refused, for a name is a message like any other.
 //!
 //! The first two answer in the very buffer; no port of the host's is bound for any of it. The sockets to the resolvers are the io crate's, and
-//! are the same with every uplink.
+//! are the same with every uplink. Who comes by TCP is answered likewise, through one of the [`streams`].
 pub mod cache;
 pub mod message;
 pub mod queries;
 pub mod stored;
+pub mod streams;
 pub mod zone;
 
 use crate::gateway::GatewayConfig;
@@ -22,8 +23,9 @@ use cache::{Cache, CacheCounts};
 use core::net::SocketAddr;
 use core::time::Duration;
 use message::{CHECKING_DISABLED, HEADER, IN, NAME, QUESTION, Question, RECURSION_DESIRED, kind};
-use queries::{Answered, Asked, Client, Draw, Queries, QueryCounts};
+use queries::{Answered, Ask, Asked, Client, Draw, Queries, QueryCounts};
 use stored::Stored;
+use streams::Streams;
 use vswitch_switch::Time;
 use zone::Answer;
 
@@ -47,6 +49,15 @@ pub enum Found<'a> {
 }
 
 impl Found<'_> {
+    /// Octets that are enough for [`Found::write`].
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Zone(_) => queries::LONGEST,
+            Self::Cached(stored, _) => stored.room().max(queries::LONGEST),
+        }
+    }
+
     /// Writes it into `into`; `asked` is the header and the question. Gives its octets.
     #[must_use]
     pub fn write(&self, into: &mut [u8], asked: &[u8], question: &Question) -> usize {
@@ -68,6 +79,8 @@ pub struct Counts {
     pub internal: u64,
     /// Questions refused, for there is no way out.
     pub refused: u64,
+    /// Questions that came by TCP, of all.
+    pub by_tcp: u64,
     /// See there.
     pub cache: CacheCounts,
     /// See there.
@@ -83,11 +96,14 @@ pub struct Counts {
 pub struct Names {
     queries: Queries,
     cache: Cache,
+    /// Who comes by TCP.
+    pub streams: Streams,
     /// The host's, in their order, each once.
     resolvers: Vec<SocketAddr>,
     random: Random,
     internal: u64,
     refused: u64,
+    by_tcp: u64,
 }
 
 /// The key of a query; `None` where its answer is for who asks alone.
@@ -112,10 +128,12 @@ impl Names {
         Self {
             queries: Queries::default(),
             cache: Cache::new(seeds[0]),
+            streams: Streams::new(seeds[1]),
             resolvers: Vec::new(),
             random: Random::new([seeds[1], !seeds[0]]),
             internal: 0,
             refused: 0,
+            by_tcp: 0,
         }
     }
 
@@ -152,7 +170,9 @@ impl Names {
         if let Some(answer) = zone::answer(stations, config, question) {
             return Some(Found::Zone(answer));
         }
-        if !has_way {
+        // A transfer (RFC 5936) has answers of many messages, and those who serve stub resolvers give none.
+        let is_transfer = [kind::AXFR, kind::IXFR].contains(&question.kind);
+        if !has_way || is_transfer {
             return Some(Found::Zone(Answer::Refusal(message::code::REFUSED)));
         }
         let (stored, age) = self.cache.get(&key(question)?, now)?;
@@ -175,12 +195,29 @@ impl Names {
     }
 
     /// An answer that is there already, for a client whose buffer is none for it.
-    pub fn deliver(&mut self, client: Client, message: Vec<u8>) -> bool {
-        self.queries.deliver(client, message)
+    pub fn deliver(&mut self, client: Client, message: Vec<u8>, now: Time) -> bool {
+        match client.stream {
+            Some(stream) => self.streams.answer(stream, &message, now),
+            None => return self.queries.deliver(client, message),
+        }
+        true
+    }
+
+    /// The next message that somebody asks by TCP: see [`Streams::ask`].
+    pub fn ask_of_stream(&mut self) -> Option<(Client, streams::Asks)> {
+        let (stream, asks) = self.streams.ask()?;
+        let (owner, link, inside, gateway) = self.streams.ends(stream)?;
+        self.by_tcp += 1;
+        Some((Client { owner, link, inside, gateway, stream: Some(stream) }, asks))
+    }
+
+    /// A number that is not to be guessed.
+    pub fn draw(&mut self) -> u32 {
+        self.random.bits() as u32
     }
 
     /// The next resolver for a query, and what it is sent: see [`Queries::next`].
-    pub fn next(&mut self, slot: u32, now: Time) -> Option<(SocketAddr, &[u8])> {
+    pub fn next(&mut self, slot: u32, now: Time) -> Option<Ask<'_>> {
         let draw = Draw { id: self.random.bits() as u16, case: core::array::from_fn(|_| self.random.bits()) };
         self.queries.next(slot, &self.resolvers, draw, now)
     }
@@ -188,19 +225,28 @@ impl Names {
     /// What came from a resolver: see [`Queries::answer`].
     pub fn answered(&mut self, slot: u32, message: &mut [u8], now: Time) -> Answered {
         let cache = &mut self.cache;
-        self.queries.answer(slot, message, self.resolvers.len(), |key, stored| cache.insert(key, stored, now))
+        let answered = self.queries.answer(slot, message, self.resolvers.len(), |key, stored| cache.insert(key, stored, now));
+        let Answered::Deliver(Client { stream: Some(stream), .. }) = answered else { return answered };
+        self.streams.answer(stream, message, now);
+        Answered::Told
     }
 
     /// Whether there is something to do at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
+        self.queries.has_work() || self.streams.has_work()
+    }
+
+    /// Whether there is something to be asked of resolvers, or told to who asked by UDP.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
         self.queries.has_work()
     }
 
-    /// When a resolver's time is over.
+    /// When a resolver's time is over, or something of a connection's.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        self.queries.deadline()
+        [self.queries.deadline(), self.streams.deadline()].into_iter().flatten().min()
     }
 
     /// A query for which the next resolver is to be asked.
@@ -209,12 +255,17 @@ impl Names {
     }
 
     /// The next answer that is in no buffer yet.
-    pub fn poll(&mut self) -> Option<(Client, Vec<u8>)> {
-        self.queries.poll()
+    pub fn poll(&mut self, now: Time) -> Option<(Client, Vec<u8>)> {
+        while let Some((client, message)) = self.queries.poll() {
+            let Some(stream) = client.stream else { return Some((client, message)) };
+            self.streams.answer(stream, &message, now);
+        }
+        None
     }
 
     /// Forgets queries of stations that went; gives the slots whose sockets are to be closed.
     pub fn end(&mut self, stations: &Stations) -> Vec<u32> {
+        self.streams.end(stations);
         self.queries.end(stations)
     }
 
@@ -223,6 +274,6 @@ impl Names {
     pub fn counts(&self) -> Counts {
         let (entries, octets) = self.cache.usage();
         let (cache, queries) = (self.cache.counts, self.queries.counts);
-        Counts { internal: self.internal, refused: self.refused, cache, queries, entries, octets }
+        Counts { internal: self.internal, refused: self.refused, by_tcp: self.by_tcp, cache, queries, entries, octets }
     }
 }

@@ -1,12 +1,14 @@
-//! Queries to the gateway's port 53 by UDP, which the host's resolvers answer.
+//! Queries to the gateway's port 53 which the host's resolvers answer.
 //!
 //! Theory. A query is passed on as it is (EDNS, cookies and all) but for its identifier and the case of its name's letters ("0x20"), which are
 //! drawn anew for each resolver asked: beside a socket of its own, and so a port that is drawn too, that is what an answer has to know (RFC 5452
 //! 9). One with another identifier or question is ignored; the right one in another case is counted and not believed, and the next resolver
 //! asked. Where all have failed and one of them so, the client is told to come by TCP, where nobody can answer in another's place. The resolvers
-//! are asked in their order, each for [`PATIENCE`], all of them [`ROUNDS`] times (resolv.conf(5): `timeout`, `attempts`); one that refuses, or cannot be reached, is passed over at once, and so is one that answers that it cannot, as long as there
-//! are others. When all have failed the client is told (SERVFAIL), for whoever is not told waits. A truncated answer goes to the client, who
-//! comes back by TCP.
+//! are asked in their order, each for [`PATIENCE`], all of them [`ROUNDS`] times (resolv.conf(5): `timeout`, `attempts`); one that refuses, or
+//! cannot be reached, is passed over at once, and so is one that answers that it cannot, as long as there are others. When all have failed the
+//! client is told (SERVFAIL), for whoever is not told waits. A truncated answer goes to the client, who comes back by TCP.
+//!
+//! What came by TCP is asked by TCP, each query in a connection of its own, its name as it was written: nobody else can answer there.
 //!
 //! Who asks what somebody else has asked and not been told yet waits with him ([`JOINED`]). Queries are bounded in all ([`QUERIES`]) and by
 //! container ([`PER_CONTAINER`]). A restart forgets them: clients ask again.
@@ -15,6 +17,7 @@ use super::message::{
     CODE, HEADER, OPCODE, QUESTION, Question, RECURSION_AVAILABLE, RECURSION_DESIRED, RESPONSE, Records, TRUNCATED, code,
 };
 use super::stored::Stored;
+use super::streams::StreamId;
 use crate::slirp::wire::Link;
 use crate::station::{Owner, Stations};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,6 +57,19 @@ pub struct Client {
     pub inside: SocketAddr,
     /// The gateway's, as it was asked.
     pub gateway: SocketAddr,
+    /// By which connection, if it is TCP.
+    pub stream: Option<StreamId>,
+}
+
+/// What a resolver is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask<'a> {
+    /// Where to, from a new socket.
+    pub resolver: SocketAddr,
+    /// The message.
+    pub message: &'a [u8],
+    /// By TCP, its length before it.
+    pub by_tcp: bool,
 }
 
 /// What is drawn for each message sent: its identifier, and the case of each letter (draft-vixie-dnsext-dns0x20).
@@ -133,6 +149,8 @@ pub enum Answered {
     Next,
     /// The client's, with its identifier. The query is over.
     Deliver(Client),
+    /// The query is over, and its client has the answer.
+    Told,
 }
 
 /// See the module's theory.
@@ -203,13 +221,21 @@ impl Query {
         if theirs.id != self.id || !is_response || !is_same || theirs.end != ours.end {
             return Match::No;
         }
-        if message.get(HEADER..ours.end) == self.message.get(HEADER..ours.end) { Match::Yes } else { Match::OtherCase }
+        let is_same_case = message.get(HEADER..ours.end) == self.message.get(HEADER..ours.end);
+        if is_same_case || self.is_by_tcp() { Match::Yes } else { Match::OtherCase }
+    }
+
+    const fn is_by_tcp(&self) -> bool {
+        self.first.client.stream.is_some()
     }
 
     /// Draws the case of the name's letters.
     fn draw(&mut self, draw: Draw) {
         self.id = draw.id;
         put_id(&mut self.message, draw.id);
+        if self.is_by_tcp() {
+            return;
+        }
         let end = self.first.question.end - QUESTION;
         for (number, octet) in self.message.get_mut(HEADER..end).unwrap_or_default().iter_mut().enumerate() {
             let bits = draw.case.get(number / 64).copied().unwrap_or(0);
@@ -242,7 +268,9 @@ impl Queries {
             return Asked::Quota;
         }
         let asker = Asker::new(client, *question, message);
-        let known = key.as_ref().and_then(|key| self.by_key.get(key)).and_then(|slot| self.queries.get_mut(*slot as usize));
+        // By UDP it may be truncated.
+        let shared = key.clone().filter(|_| client.stream.is_none());
+        let known = shared.as_ref().and_then(|key| self.by_key.get(key)).and_then(|slot| self.queries.get_mut(*slot as usize));
         if let Some(query) = known.filter(|query| query.joined.len() < JOINED) {
             query.joined.push(asker);
             *self.held.entry(client.owner.port).or_default() += 1;
@@ -256,7 +284,7 @@ impl Queries {
         let query = Query {
             first: asker,
             joined: Vec::new(),
-            key: key.clone(),
+            key,
             id: question.id,
             message: message.to_vec(),
             asked: 0,
@@ -264,7 +292,7 @@ impl Queries {
             deadline: None,
         };
         let slot = self.queries.insert(query) as u32;
-        if let Some(key) = key {
+        if let Some(key) = shared {
             self.by_key.entry(key).or_insert(slot);
         }
         self.due.push_back(slot);
@@ -280,9 +308,9 @@ impl Queries {
         fits
     }
 
-    /// The next resolver that a query is to be sent to, from a new socket, and what. `None` when all have failed: then
-    /// [`Queries::poll`] has what the clients are told.
-    pub fn next(&mut self, slot: u32, resolvers: &[SocketAddr], draw: Draw, now: Time) -> Option<(SocketAddr, &[u8])> {
+    /// The next resolver that a query is to be sent to, and what. `None` when all have failed: then [`Queries::poll`] has what the clients
+    /// are told.
+    pub fn next(&mut self, slot: u32, resolvers: &[SocketAddr], draw: Draw, now: Time) -> Option<Ask<'_>> {
         let query = self.queries.get_mut(slot as usize)?;
         if let Some(before) = query.deadline.take() {
             self.deadlines.remove(&(before, slot));
@@ -300,7 +328,7 @@ impl Queries {
         query.deadline = Some(deadline);
         self.deadlines.insert((deadline, slot));
         self.counts.sent += 1;
-        Some((*resolver, &query.message))
+        Some(Ask { resolver: *resolver, message: &query.message, by_tcp: query.is_by_tcp() })
     }
 
     fn fail(&mut self, slot: u32) {

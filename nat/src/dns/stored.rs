@@ -105,18 +105,21 @@ impl Stored {
     pub fn write(&self, into: &mut [u8], asked: &[u8], question: &Question, age: Duration) -> usize {
         let edns = question.edns.ok().flatten();
         let len = self.octets.len() + if edns.is_some() { OPT } else { 0 };
-        let (Some(place), Some(header)) = (into.get_mut(..self.octets.len()), asked.get(..question.end)) else { return 0 };
+        let Some(asked) = asked.get(..question.end) else { return 0 };
+        if len > question.limit() {
+            let Some(place) = into.get_mut(..asked.len()) else { return 0 };
+            place.copy_from_slice(asked);
+            return truncate(into, question);
+        }
+        let Some(place) = into.get_mut(..self.octets.len()) else { return 0 };
         place.copy_from_slice(&self.octets);
         if let Some(place) = into.get_mut(HEADER..question.end) {
-            place.copy_from_slice(header.get(HEADER..).unwrap_or_default());
+            place.copy_from_slice(asked.get(HEADER..).unwrap_or_default());
         }
         if let Some([a, b, asks, said, ..]) = into.first_chunk_mut::<HEADER>() {
             [*a, *b] = question.id.to_be_bytes();
             *asks = *asks & !RECURSION_DESIRED | question.flags[0] & RECURSION_DESIRED;
             *said = *said & !CHECKING_DISABLED | question.flags[1] & CHECKING_DISABLED;
-        }
-        if len > question.limit() {
-            return truncate(into, question);
         }
         // Rounded up: never is an answer kept longer than its first receiver would.
         let seconds = u32::try_from(age.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);

@@ -247,12 +247,10 @@ impl Gateway {
         }
         // Ports are published at the gateway's address too.
         let number = packet.get(if A::IS_V6 { 6 } else { 9 }).copied();
-        if number == Some(crate::flow::protocol::UDP) && Self::is_question::<A>(packet) {
-            return true;
-        }
         let has_ports = matches!(number, Some(crate::flow::protocol::TCP | crate::flow::protocol::UDP));
         has_ports
-            && (self.exchange.is_some()
+            && (Self::is_question::<A>(packet)
+                || self.exchange.is_some()
                 || self.uplink.as_deref().is_some_and(|uplink| !uplink.nat.table::<A>().forwards.is_empty()))
     }
 

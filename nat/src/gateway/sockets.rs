@@ -121,8 +121,7 @@ impl Gateway {
     pub fn set_exchange(&mut self, on: bool) {
         let key = self.key;
         if on {
-            let exchange = self.exchange.get_or_insert_with(|| Box::new(Exchange::new(key)));
-            exchange.set_resolvers(self.names.resolvers());
+            self.exchange.get_or_insert_with(|| Box::new(Exchange::new(key)));
         } else {
             self.exchange = None;
         }
@@ -131,9 +130,6 @@ impl Gateway {
     /// The host's resolvers, in the order in which they are to be asked.
     pub fn set_resolvers(&mut self, resolvers: &[SocketAddr]) {
         self.names.set_resolvers(resolvers);
-        if let Some(exchange) = &mut self.exchange {
-            exchange.set_resolvers(self.names.resolvers());
-        }
     }
 
     /// Tells the sender of a packet that its socket cannot be, in the packet's buffer.
@@ -209,7 +205,7 @@ impl Gateway {
     }
 }
 
-fn reset_to<A: Routable>(p: Packet<A>, link: Link, reason: DropReason) -> Routed {
+pub(super) fn reset_to<A: Routable>(p: Packet<A>, link: Link, reason: DropReason) -> Routed {
     let Transport::Tcp(segment) = p.transport() else { return Routed::Drop(p.into_frame(), reason) };
     let (inside, remote) = ends(p.tuple());
     let mut frame = p.into_frame();

@@ -4,12 +4,12 @@
 //! go), or to be refused, and what its sender is told. It has a connection that the host accepted, and asks whose it is. Nothing here knows
 //! an fd.
 //!
-//! The gateway's own address stands for services of the host: port 53 for its resolvers, a published port for itself, and its loopback
-//! where the container may ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service.
+//! The gateway's own address stands for services of the host: a published port for itself, and its loopback where the container may
+//! ([`super::reach::Reach::host_loopback`]). Whatever else is asked of it is refused as by a host without that service; its port 53 is
+//! [`crate::dns`]'s, and does not come here unless it is published.
 //!
 //! Who has a socket when there are not enough: [`super::pressure`].
 mod published;
-mod resolvers;
 
 use super::datagrams::{DatagramSession, Datagrams, Ends, Kind, MAPPINGS, Outbound, Via, add_through};
 use super::flows::{FLOWS, Flow, Flows};
@@ -26,12 +26,8 @@ use crate::ports::Random;
 use crate::session::Count;
 use crate::station::{Owner, Stations};
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use vswitch_switch::{DropReason, Time, UnicastMac};
-
-/// The port of the gateway's address behind which the host's resolvers are (RFC 1035 4.2).
-pub const DOMAIN: u16 = crate::dns::PORT;
 
 /// Ports drawn for a client whose own is in use with a container's.
 const DRAWS: u32 = 64;
@@ -43,8 +39,6 @@ const CLIENTS: usize = super::datagrams::SESSIONS as usize;
 pub enum Dial {
     /// There.
     To(SocketAddr),
-    /// To one of the host's resolvers.
-    Resolver,
     /// Nowhere: there is no such service.
     Absent,
     /// Nowhere: the container may not.
@@ -90,8 +84,6 @@ pub struct Exchange {
     pub v4: Forwards<Ipv4Addr>,
     /// What is published, IPv6.
     pub v6: Forwards<Ipv6Addr>,
-    /// The host's resolvers, in their order, each once.
-    resolvers: Vec<SocketAddr>,
     /// Sockets that flows and mappings may have together.
     pub(super) limit: usize,
     /// Clients of published UDP ports, by the socket and the address of ours that each came to: a client who comes to two is answered from
@@ -117,7 +109,6 @@ impl Exchange {
             reassembly: Reassembly::default(),
             v4: Forwards::new(key[1]),
             v6: Forwards::new(key[1]),
-            resolvers: Vec::new(),
             limit: FLOWS + MAPPINGS,
             clients: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -148,8 +139,6 @@ impl Exchange {
         };
         if let Some(address) = published {
             Dial::To(SocketAddr::new(address.unwrap_or(loopback(to.is_ipv6())), port))
-        } else if port == DOMAIN {
-            Dial::Resolver
         } else if reach.host_loopback {
             Dial::To(SocketAddr::new(loopback(to.is_ipv6()), port))
         } else {
@@ -185,10 +174,6 @@ impl Exchange {
         }
         let to = match self.dial(stations, config, ingress, remote, protocol::TCP) {
             Dial::To(to) => to,
-            Dial::Resolver => match self.resolvers.first() {
-                Some(resolver) => *resolver,
-                None => return TcpFate::Reset(DropReason::GatewayUnserved),
-            },
             Dial::Absent => return TcpFate::Reset(DropReason::GatewayUnserved),
             Dial::Denied => return TcpFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
@@ -227,7 +212,7 @@ impl Exchange {
         }
         let to = match self.dial(stations, config, ingress, remote, kind.number(A::IS_V6)) {
             Dial::To(to) => to,
-            Dial::Resolver | Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
+            Dial::Absent => return DatagramFate::Refuse(IcmpError::Port, DropReason::GatewayUnserved),
             Dial::Denied => return DatagramFate::Refuse(IcmpError::Prohibited, DropReason::Reach),
         };
         if !self.datagrams.has_mapping(&ends)

@@ -48,13 +48,17 @@ impl Daemon {
     /// What was set, and how it is.
     pub(in crate::daemon) fn uplink(&self) -> Result<Value> {
         let Some(order) = self.outside.uplink.clone() else {
-            let listed = || Listed { uplink: Uplink::Socket, resolvers: self.resolver_list() };
-            return value(self.outside.sockets.then(listed));
+            return value(self.outside.sockets.then(|| self.listed(Uplink::Socket)));
         };
         let conflicts = self.worker.gateway(|gateway, _| gateway.uplink().map_or(0, |uplink| uplink.wan.conflicts()))?;
         let silent = self.outside.silent.clone();
         let uplink = Uplink::Packet(PacketUplink { order, silent, conflicts: conflicts.unwrap_or_default() });
-        value(Some(Listed { uplink, resolvers: Vec::new() }))
+        value(Some(self.listed(uplink)))
+    }
+
+    /// With whom names are asked of, whichever it is.
+    fn listed(&self, uplink: Uplink) -> Listed {
+        Listed { uplink, resolvers: self.resolver_list() }
     }
 
     /// The NAT's sessions, if there is an uplink.

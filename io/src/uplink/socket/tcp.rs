@@ -150,14 +150,9 @@ impl Sockets {
             AnyPacket::V6(p) => p.hops(),
         };
         let hops = Some(hops.saturating_sub(1).max(1)).filter(|hops| is_there && *hops <= FEW_HOPS);
-        let opened = socket::connect_stream(to, hops).and_then(|(socket, peeks)| {
-            self.hurry(gateway, slot, &socket);
-            self.enter(slot, Stream { few_hops: hops.is_some(), ..Stream::new(socket, peeks) })
-        });
+        let opened = socket::connect_stream(to, hops)
+            .and_then(|(socket, peeks)| self.enter(slot, Stream { few_hops: hops.is_some(), ..Stream::new(socket, peeks) }));
         let Err(error) = opened else { return Routed::Consumed(packet.packet.into_frame()) };
-        if self.redial(gateway, slot) {
-            return Routed::Consumed(packet.packet.into_frame());
-        }
         if let Some((exchange, stations, _)) = gateway.exchange_mut() {
             exchange.close(stations, slot);
         }
@@ -288,9 +283,6 @@ impl Sockets {
     }
 
     fn not_connected(&mut self, gateway: &mut Gateway, slot: u32, error: &io::Error) {
-        if self.redial(gateway, slot) {
-            return;
-        }
         let said = self.said_of(slot);
         let Some((exchange, stations, config)) = gateway.exchange_mut() else { return };
         if let Some((error, offender)) = said {

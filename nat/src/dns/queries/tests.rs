@@ -1,5 +1,8 @@
+use super::super::streams::Streams;
 use super::*;
+use crate::packet::{Segment, tcp};
 use crate::station::{AddressGuard, Limits, Station};
+use core::net::Ipv4Addr;
 use proptest::prelude::*;
 use vswitch_switch::UnicastMac;
 
@@ -27,6 +30,7 @@ fn client(port: u16) -> Client {
         link: Link { dst: mac, src: mac },
         inside: SocketAddr::from(([10, 88, 0, 2], 40_000)),
         gateway: SocketAddr::from(([10, 88, 0, 1], 53)),
+        stream: None,
     }
 }
 
@@ -61,13 +65,39 @@ fn answer(id: u16, flags: u16) -> Vec<u8> {
 fn a_query_goes_under_another_identifier_and_comes_back_under_its_own() {
     let mut queries = Queries::default();
     let slot = begin(&mut queries, EDNS);
-    let (to, sent) = queries.next(slot, &[resolver(1)], draw(0xbeef), at(0)).unwrap();
+    let Ask { resolver: to, message: sent, by_tcp } = queries.next(slot, &[resolver(1)], draw(0xbeef), at(0)).unwrap();
+    assert!(!by_tcp);
     assert_eq!((to, &sent[..2], &sent[2..]), (resolver(1), &[0xbe, 0xef][..], &EDNS[2..]));
     let mut reply = answer(0xbeef, 0x8180);
     assert_eq!(queries.answer(slot, &mut reply, 1, |_, _| {}), Answered::Deliver(client(3)));
     assert_eq!(reply, answer(0x1234, 0x8180));
     assert!(queries.is_empty() && queries.deadline().is_none() && queries.held.is_empty());
     assert_eq!(queries.answer(slot, &mut answer(0xbeef, 0x8180), 1, |_, _| {}), Answered::Ignored, "it is over");
+}
+
+/// As it was written, by TCP, and with whom nobody joins in.
+#[test]
+fn what_came_by_tcp_is_asked_by_tcp() {
+    let mut streams = Streams::new(1);
+    let (udp, syn) = (client(3), Segment { flags: tcp::SYN, ..Segment::default() });
+    let stream = streams.accept::<Ipv4Addr>((udp.owner, udp.link), (udp.inside, udp.gateway), &syn, (1, 1_500), at(0)).unwrap();
+    let by_tcp = Client { stream: Some(stream), ..udp };
+    let mut queries = Queries::default();
+    let question = Question { by_tcp: true, ..Question::of_query(QUERY).unwrap() };
+    let key = vec![1, 2, 3];
+    assert_eq!(queries.begin(by_tcp, QUERY, &question, Some(key.clone())), Asked::Waits);
+    let slot = queries.expire(at(0)).unwrap();
+    let other = Question::of_query(QUERY).unwrap();
+    assert_eq!(queries.begin(client(4), QUERY, &other, Some(key.clone())), Asked::Waits);
+    assert_eq!((queries.len(), queries.counts.joined), (2, 0));
+    let ask = queries.next(slot, &[resolver(1)], Draw { id: 7, case: [!0; CASES] }, at(0)).unwrap();
+    assert_eq!((ask.by_tcp, &ask.message[2..]), (true, &QUERY[2..]));
+    // Whatever its case.
+    let mut reply = answer(7, 0x8180);
+    reply[13] = b'W';
+    let mut kept = None;
+    assert_eq!(queries.answer(slot, &mut reply, 1, |key, _| kept = Some(key)), Answered::Deliver(by_tcp));
+    assert_eq!((reply, kept), (answer(0x1234, 0x8180), Some(key)));
 }
 
 #[test]
@@ -121,7 +151,7 @@ fn the_resolvers_are_asked_in_their_order_twice() {
     let slot = begin(&mut queries, QUERY);
     for (number, to) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
         let begun = 2_000 * number as u64;
-        assert_eq!(queries.next(slot, &resolvers, draw(number as u16), at(begun)).unwrap().0, resolver(to));
+        assert_eq!(queries.next(slot, &resolvers, draw(number as u16), at(begun)).unwrap().resolver, resolver(to));
         assert_eq!(queries.deadline(), Some(at(begun + 2_000)));
         assert_eq!(queries.expire(at(begun + 1_999)), None);
         assert!(!queries.has_work());
@@ -267,7 +297,7 @@ proptest! {
         let waiting = queries.len();
         if ask(&mut queries, client(4), &message) == Asked::Waits {
             let slot = (0..=waiting).filter_map(|_| queries.expire(at(0))).last().unwrap();
-            let sent = queries.next(slot, &[resolver(1)], draw(7), at(0)).unwrap().1.to_vec();
+            let sent = queries.next(slot, &[resolver(1)], draw(7), at(0)).unwrap().message.to_vec();
             queries.answer(slot, &mut reply, 1, |_, _| {});
             prop_assert_eq!(queries.answer(slot, &mut reply, 1, |_, _| {}), Answered::Ignored);
             let mut echoed = sent;
@@ -285,12 +315,12 @@ fn the_case_of_letters_is_drawn_and_checked() {
     let slot = begin(&mut queries, QUERY);
     let case = Draw { id: 7, case: [0b10_0000_0010, 0, 0, 0] };
     let resolvers = [resolver(1), resolver(2)];
-    let sent = queries.next(slot, &resolvers, case, at(0)).unwrap().1.to_vec();
+    let sent = queries.next(slot, &resolvers, case, at(0)).unwrap().message.to_vec();
     assert_eq!(sent[12..24], *b"\x03Www\x07examPle");
     // The right answer as it was asked at first: not believed, and the next one's turn.
     assert_eq!(queries.answer(slot, &mut answer(7, 0x8180), 2, |_, _| {}), Answered::Next);
     assert_eq!(queries.counts.other_case, 1);
-    let sent = queries.next(slot, &resolvers, case, at(1)).unwrap().1.to_vec();
+    let sent = queries.next(slot, &resolvers, case, at(1)).unwrap().message.to_vec();
     let mut reply = answer(7, 0x8180);
     reply[12..29].copy_from_slice(&sent[12..29]);
     assert_eq!(queries.answer(slot, &mut reply, 2, |_, _| {}), Answered::Deliver(client(3)));
