@@ -4,7 +4,7 @@
 //! schema = 1
 //!
 //! [network]                # what is left out stays as it is
-//! subnet = "10.88.0.0/20"  # this, the gateway, fdb-limit and ipv6 are of the daemon's start
+//! subnet = "10.88.0.0/20"  # this, the gateway, fdb-limit, workers and ipv6 are of the daemon's start
 //! ipv6 = "local"           # or "off", or a prefix that is routed here, as "2001:db8:1::/64"
 //! ageing = 300
 //!
@@ -25,7 +25,7 @@ use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network, network6::Ipv6};
 use crate::errors::{self, ConfigProblem, DaemonProblem, NameProblem};
-use crate::settings::{self, Settings, Spread, Unregistered};
+use crate::settings::{self, Settings, Spread, Unregistered, Workers};
 use crate::state::Publish;
 use anyhow::Result;
 use outside::{PublishEntry, UplinkEntry};
@@ -48,7 +48,7 @@ pub const FILE_OCTETS: usize = 4 << 20;
 pub const SCHEMA: i64 = 1;
 /// Keys of a container that `set` does not take.
 const OWN_KEYS: &str = "namespace, type, ip, mac, mtu, ifname";
-const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward, suppress, unregistered, ipv6";
+const NETWORK_KEYS: &str = "subnet, gateway, ageing, fdb-limit, group-forward, suppress, unregistered, workers, ipv6";
 /// What a container has that nobody chose otherwise: see [`crate::args::Attach`].
 const MTU: u16 = 1_500;
 const IFNAME: &str = "eth0";
@@ -144,6 +144,7 @@ pub struct NetworkConfig {
     pub ipv6: Option<Placed<Ipv6>>,
     pub suppress: Option<bool>,
     pub unregistered: Option<Unregistered>,
+    pub workers: Option<Placed<Workers>>,
 }
 
 /// A file.
@@ -304,6 +305,12 @@ impl Source<'_> {
                 "group-forward" => network.group_forward = of_switch(&self.word(value)?)?.group_forward.map(settings::group_list),
                 "suppress" => network.suppress = of_switch(&self.word(value)?)?.suppress,
                 "unregistered" => network.unregistered = of_switch(&self.word(value)?)?.unregistered,
+                "workers" => {
+                    let count = Some(self.integer(value)?).filter(|count| settings::WORKERS.contains(count));
+                    let count = count.and_then(|count| count.try_into().ok()).map(Workers);
+                    network.workers =
+                        Some(Placed { value: count.ok_or_else(|| self.error(place, ConfigProblem::Workers))?, place });
+                }
                 "fdb-limit" => {
                     let range = settings::TABLE_LIMIT;
                     let limit =
@@ -407,6 +414,7 @@ pub struct Running {
     pub fdb_limit: u32,
     pub group_forward: String,
     pub spread: Spread,
+    pub workers: Workers,
     pub uplink: Option<Uplink>,
     pub published: Vec<Publish>,
     pub containers: Vec<Container>,
@@ -430,6 +438,9 @@ pub fn write(running: &Running) -> Result<String> {
         running.spread.suppress,
         quoted(running.spread.unregistered.name())
     );
+    if running.workers != Workers::default() {
+        writeln!(text, "workers = {}", running.workers)?;
+    }
     if !running.network.ipv6().is_default() {
         writeln!(text, "ipv6 = {}", quoted(&running.network.ipv6().to_string()))?;
     }

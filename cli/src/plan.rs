@@ -14,7 +14,7 @@ use crate::daemon::network::Network;
 use crate::daemon::network6::Ipv6;
 use crate::errors::{ConfigProblem, DaemonProblem};
 use crate::publish::Spec;
-use crate::settings::{self, Unregistered};
+use crate::settings::{self, Unregistered, Workers};
 use crate::state::Publish;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +32,7 @@ pub struct Options {
     pub ipv6: Option<Ipv6>,
     pub suppress: Option<bool>,
     pub unregistered: Option<Unregistered>,
+    pub workers: Option<Workers>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,7 @@ impl fmt::Display for Options {
             self.ipv6.filter(|ipv6| !ipv6.is_default()).map(|ipv6| format!("ipv6={ipv6}")),
             self.suppress.map(|on| format!("suppress={}", settings::word(on))),
             self.unregistered.map(|what| format!("unregistered={}", what.name())),
+            self.workers.filter(|workers| *workers != Workers::default()).map(|workers| format!("workers={workers}")),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
         if options.is_empty() { f.write_str("start") } else { write!(f, "start, {}", options.join(" ")) }
@@ -204,6 +206,7 @@ fn options(config: &Config) -> Options {
         ipv6: network.ipv6.as_ref().map(|ipv6| ipv6.value),
         suppress: network.suppress,
         unregistered: network.unregistered,
+        workers: network.workers.as_ref().map(|workers| workers.value),
     }
 }
 
@@ -217,6 +220,7 @@ fn switch(config: &Config, running: &Running) -> Result<Option<Change>> {
     fixed("subnet", wanted.subnet.clone(), running.network.subnet())?;
     fixed("gateway", text(wanted.gateway.as_ref()), running.network.gateway().address.to_string())?;
     fixed("fdb-limit", text(wanted.fdb_limit.as_ref()), running.fdb_limit.to_string())?;
+    fixed("workers", text(wanted.workers.as_ref()), running.workers.to_string())?;
     fixed("ipv6", text(wanted.ipv6.as_ref()), running.network.ipv6().to_string())?;
     let (mut from, mut to) = (Vec::new(), Vec::new());
     let mut compare = |key: &str, wanted: Option<String>, is: String| {

@@ -22,6 +22,26 @@ pub const SWITCH_KEYS: &str = "ageing, group-forward, suppress, unregistered";
 pub const AGEING: std::ops::RangeInclusive<u64> = 10..=1_000_000;
 /// Addresses of the switch at the most, chosen at its start.
 pub const TABLE_LIMIT: std::ops::RangeInclusive<i64> = 16..=1_048_576;
+/// Workers of a daemon.
+pub const WORKERS: std::ops::RangeInclusive<i64> = 1..=vswitch_io::worker::MAX_WORKERS as i64;
+
+/// How many threads read ports; the first of them decides, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Workers(pub u8);
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl std::fmt::Display for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Addresses of one port at the most.
 pub const FDB_LIMIT: std::ops::RangeInclusive<u32> = 1..=1_048_576;
 /// Sessions of one container at the most.

@@ -11,7 +11,7 @@ use crate::daemon::network6::Ipv6;
 use crate::errors::DaemonProblem;
 use crate::plan::Options;
 use crate::rundir::RunDir;
-use crate::settings::{self, Spread};
+use crate::settings::{self, Spread, Workers};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -45,6 +45,8 @@ pub struct Network {
     pub ipv6: Ipv6,
     #[serde(default)]
     pub spread: Spread,
+    #[serde(default)]
+    pub workers: Workers,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +173,7 @@ impl Network {
             ipv6: Some(self.ipv6),
             suppress: Some(self.spread.suppress),
             unregistered: Some(self.spread.unregistered),
+            workers: Some(self.workers),
         }
     }
 }
@@ -208,6 +211,7 @@ mod tests {
             group_forward: "0,2".into(),
             ipv6: Ipv6::Off,
             spread: Spread::default(),
+            workers: settings::Workers(3),
         };
         let web = Container {
             name: "web".into(),

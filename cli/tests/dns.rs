@@ -2,7 +2,7 @@
 mod common;
 
 use common::outside::within;
-use common::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, skip, wait_for};
+use common::{Background, Switch, TestNs, has, inside, inside_ok, ip, privileged, wait_for};
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -98,11 +98,7 @@ fn resolver(ns: &TestNs, here: &str, address: &str, log: &std::path::Path) -> Ba
 impl World {
     fn new(label: &str, resolv_conf: &str) -> Option<Self> {
         privileged()?;
-        for program in ["dig", "python3"] {
-            if std::process::Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-                skip(&format!("no {program}"))?;
-            }
-        }
+        has(&["dig", "python3"])?;
         let [host, outside, web] = ["h", "o", "w"].map(|end| TestNs::new(&format!("{label}{end}")));
         ip(&["-n", &host.name, "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", &outside.name]);
         ip(&["-n", &host.name, "addr", "add", "198.51.100.2/24", "dev", "up0"]);

@@ -1,7 +1,7 @@
 //! Addresses of containers (L09, L16, L22) with the tools that users have: who may use which, who answers for whom, who listens to what.
 mod common;
 
-use common::{Background, Sniffer, Switch, TestNs, inside, inside_ok, ip, ping, privileged, send_frames, silent, wait_for};
+use common::{Background, Sniffer, Switch, TestNs, has, inside, inside_ok, ip, ping, privileged, send_frames, silent, wait_for};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
@@ -135,7 +135,7 @@ fn l09_a_rogue_router_advertisement_changes_no_neighbour() {
 
 #[test]
 fn arp_is_answered_for_who_is_known_and_nobody_else_is_asked() {
-    let Some(()) = privileged() else { return };
+    let Some(()) = privileged().and_then(|()| has(&["arping"])) else { return };
     let (switch, all) = (Switch::new(), ["arp-a", "arp-b", "arp-c"].map(silent));
     switch.ok(&["up", "--subnet", "10.10.1.0/24"]);
     let [own, other, _] = [0, 1, 2].map(|number: usize| switch.attach(&[&all[number].name]));

@@ -3,11 +3,10 @@ mod common;
 
 use common::outside::{OURS, ROUTER, World};
 use common::sockets::{AT_ONCE, FAR, FAR6, HOST, HOST6, Realm, at, nginx, refusal, sysctl};
-use common::{Switch, TestNs, inside, inside_ok, ip, iperf, ping, privileged, skip, wait_for};
+use common::{Switch, TestNs, has, inside, inside_ok, ip, iperf, ping, privileged, wait_for};
 use serde_json::Value;
 use std::net::Ipv6Addr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 /// A router behind the packet uplink, our address there, and a host behind it.
@@ -49,14 +48,6 @@ fn network_of(address: Ipv6Addr) -> u128 {
     address.to_bits() >> 64
 }
 
-/// Whether a program is there, as it says of itself.
-fn has(program: &str, flag: &str) -> Option<()> {
-    match Command::new(program).arg(flag).output() {
-        Ok(_) => Some(()),
-        Err(_) => skip(&format!("no {program}")),
-    }
-}
-
 /// How curl -6 fails, which must be at once.
 fn curl_fails(ns: &TestNs, url: &str) -> String {
     let start = Instant::now();
@@ -69,7 +60,7 @@ fn curl_fails(ns: &TestNs, url: &str) -> String {
 #[test]
 fn a_kernel_configures_itself_by_advertisements() {
     let Some(realm) = Realm::new("6auto", &["curl", "nginx", "iperf3", "traceroute"]) else { return };
-    let Some(()) = has("rdisc6", "--version") else { return };
+    let Some(()) = has(&["rdisc6"]) else { return };
     let (auto, fixed) = (realm.attach("auto"), realm.attach("fixed"));
     let gateway = gateway6(&realm.switch);
     let_configure_itself(&auto.ns);
@@ -119,7 +110,7 @@ fn a_kernel_configures_itself_by_advertisements() {
 #[test]
 fn a_dhcpv6_client_gets_its_information() {
     let Some(realm) = Realm::new("6info", &[]) else { return };
-    let Some(()) = has("dhclient", "--version") else { return };
+    let Some(()) = has(&["dhclient"]) else { return };
     let auto = realm.attach("auto");
     let_configure_itself(&auto.ns);
     wait_for_route(&auto.ns, true);

@@ -1,11 +1,11 @@
 //! The packet uplink: what is refused, and its interface's comings and goings, with the daemon confined as it is.
 mod common;
 
-use common::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, skip, wait_for};
+use common::{Background, Switch, TestNs, has, inside, inside_ok, ip, privileged, wait_for};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const FAR: &str = "192.0.2.1";
 const SET: [&str; 6] = ["uplink", "set", "packet", "up0", "--ip", "192.0.2.2/24"];
@@ -203,10 +203,7 @@ fn the_interfaces_own_hardware_address_serves_both() {
 #[test]
 fn dhcp_declines_what_somebody_has_and_confirms_its_lease_when_the_link_is_back() {
     let Some(()) = privileged() else { return };
-    if Command::new("busybox").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        let _ = skip("no busybox");
-        return;
-    }
+    let Some(()) = has(&["busybox"]) else { return };
     let (world, web) = (World::new("upd"), TestNs::new("updweb"));
     world.switch.attach(&[&web.name]);
     // The server does not see it: it is on the link, and not on its interface's net.

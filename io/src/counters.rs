@@ -111,4 +111,6 @@ pub struct Stats {
     pub groups_full: u64,
     /// Events of the switch that nobody fetched in time.
     pub events_lost: u64,
+    /// Frames that each further worker has read.
+    pub read: Vec<u64>,
 }

@@ -18,7 +18,6 @@ use crate::port::{MemoryPort, PacketSocket};
 use crate::sys::batch::{BATCH, Received};
 use crate::uplink::Sockets;
 use std::collections::VecDeque;
-use std::io;
 use vswitch_nat::gateway::{Gateway, Routed, Side};
 use vswitch_nat::inspect::Inspected;
 use vswitch_nat::offload;
@@ -69,6 +68,8 @@ struct Attached {
     port: Port,
     mtu: u16,
     counters: PortCounters,
+    /// A reader reads it.
+    is_read_elsewhere: bool,
     /// Read already, behind a flood that is not through.
     backlog: VecDeque<FrameBuf>,
     /// Floods of it under way, and how many of these are of unknown unicast.
@@ -96,6 +97,8 @@ pub struct Datapath {
     floods: VecDeque<floods::Waiting>,
     /// Packet ports with frames to be sent at exhale.
     dirty: Vec<PortId>,
+    /// Ports read elsewhere that a send has found gone.
+    gone: Vec<PortId>,
     batch: Vec<FrameBuf>,
     scratch: Box<[u8]>,
     copies_left: u32,
@@ -130,6 +133,7 @@ impl Datapath {
             arena_free: (0..buffers as u32).rev().collect(),
             floods: VecDeque::with_capacity(floods::FLOODS_WAITING + 1),
             dirty: Vec::with_capacity(usize::from(MAX_PORTS)),
+            gone: Vec::new(),
             batch: Vec::with_capacity(BATCH),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             copies_left: COPIES_PER_BREATH,
@@ -385,6 +389,9 @@ impl Datapath {
                 Ok(done) => (done, None),
                 Err(error) => {
                     socket.note(&error);
+                    if socket.is_gone() && attached.is_read_elsewhere && !self.gone.contains(&id) {
+                        self.gone.push(id);
+                    }
                     (1, Some(crate::port::drop_reason(&error)))
                 }
             };

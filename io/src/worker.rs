@@ -21,7 +21,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use vswitch_nat::gateway::dhcp::LeaseNews;
@@ -75,6 +75,8 @@ pub struct WorkerConfig {
     pub key: [u64; 2],
     /// Begins only with [`WorkerHandle::resume`].
     pub paused: bool,
+    /// How many there are, 1 to [`MAX_WORKERS`]: all but the first read ports only.
+    pub workers: usize,
 }
 
 /// What the worker tells on its own.
@@ -130,6 +132,10 @@ impl fmt::Display for WorkerError {
 impl std::error::Error for WorkerError {}
 
 mod handle;
+mod reader;
+mod reads;
+pub use reader::MAX_WORKERS;
+use reader::{Bell, Place, Reader};
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -154,6 +160,7 @@ impl Teller {
 }
 
 /// A port to be closed.
+#[derive(Debug)]
 struct Closing {
     port: Port,
     ticket: Ticket,
@@ -173,7 +180,7 @@ fn closer(to_close: Receiver<Closing>, teller: Teller) -> io::Result<thread::Joi
 pub struct WorkerHandle {
     commands: Sender<Job>,
     events: Receiver<WorkerEvent>,
-    waker: Waker,
+    waker: Arc<Waker>,
     thread: thread::JoinHandle<()>,
     closers: Vec<thread::JoinHandle<()>>,
     to_close: Receiver<Closing>,
@@ -191,6 +198,12 @@ struct Worker {
     commands: Receiver<Job>,
     teller: Teller,
     closers: Sender<Closing>,
+    readers: Vec<Reader>,
+    /// Whether they need not wake this thread.
+    awake: Arc<AtomicBool>,
+    /// Of ports that readers read, by number.
+    places: Vec<Option<u32>>,
+    placed: u32,
     running: bool,
     /// Frames are left to another process.
     paused: bool,
@@ -212,13 +225,19 @@ struct Worker {
 /// No thread or no epoll instance.
 pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandle> {
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), COMMANDS)?;
+    let waker = Arc::new(Waker::new(poll.registry(), COMMANDS)?);
+    let awake = Arc::new(AtomicBool::new(true));
+    let bell = Bell { awake: Arc::clone(&awake), waker: Arc::clone(&waker) };
     let (commands, incoming) = bounded(COMMAND_LIMIT);
     let (outgoing, events) = bounded(EVENT_LIMIT);
     let teller = Teller { events: outgoing, notify };
     let (closing, to_close) = bounded::<Closing>(usize::from(vswitch_switch::port::MAX_PORTS));
     let closers = (0..CLOSERS).map(|_| closer(to_close.clone(), teller.clone())).collect::<io::Result<_>>()?;
     let workers = teller.clone();
+    let further = 1..config.workers.clamp(1, MAX_WORKERS);
+    let readers = further
+        .map(|number| Reader::spawn(number, bell.clone(), closing.clone(), config.paused))
+        .collect::<io::Result<Vec<_>>>()?;
     let thread = thread::Builder::new().name("worker".into()).spawn(move || {
         let datapath = Datapath::new(Switch::new(config.switch), config.gateway.map(|gateway| Gateway::new(gateway, config.key)));
         let mut worker = Worker {
@@ -229,6 +248,10 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             commands: incoming,
             teller: workers,
             closers: closing,
+            readers,
+            awake,
+            places: vec![None; usize::from(vswitch_switch::port::MAX_PORTS)],
+            placed: 0,
             running: true,
             paused: config.paused,
             missed: Vec::new(),
@@ -252,12 +275,14 @@ impl Worker {
         while self.running {
             let idle =
                 (self.paused || self.ready.is_empty()) && !self.datapath.is_flooding() && self.commands.is_empty() && !self.more;
+            let idle = idle && self.falls_asleep();
             let timeout = if idle { self.until_deadline(clock::now()) } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
             }
+            self.awake.store(true, Ordering::SeqCst);
             let now = clock::now();
             for event in &events {
                 if Asking::is_token(event.token()) {
@@ -348,8 +373,13 @@ impl Worker {
             }
             self.datapath.flush_sockets(now);
         }
-        self.more = !self.paused && (self.tend_gateway(now) | self.datapath.serve_names(now) | self.datapath.serve_sockets(now));
+        let reads = self.take_reads(now);
+        self.more =
+            reads | (!self.paused && (self.tend_gateway(now) | self.datapath.serve_names(now) | self.datapath.serve_sockets(now)));
         self.datapath.exhale();
+        while let Some(id) = self.datapath.found_gone() {
+            self.mark_ready(id);
+        }
         self.tend_uplink(now);
         for _ in 0..COMMANDS_PER_BREATH {
             let Ok(job) = self.commands.try_recv() else { break };
@@ -414,11 +444,18 @@ impl Worker {
             self.datapath.remove_port(id)
         };
         let Some(port) = removed else { return false };
-        if let Some(fd) = port.fd() {
+        let mut closing = Some(Closing { port, ticket });
+        if self.places.get_mut(id.index()).is_some_and(|place| place.take().is_some()) {
+            if let (Some(reader), Some(leaving)) = (self.reader_of(id), closing.take()) {
+                closing = reader.leave(id, leaving);
+            }
+        } else if let Some(fd) = closing.as_ref().and_then(|closing| closing.port.fd()) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
-        // The channel holds as many as there are ports.
-        let _ = self.closers.try_send(Closing { port, ticket });
+        if let Some(closing) = closing {
+            // The channel holds as many as there are ports.
+            let _ = self.closers.try_send(closing);
+        }
         true
     }
 
@@ -432,6 +469,9 @@ impl Worker {
 
     /// Waits for a port from now on.
     fn listen(&mut self, id: PortId) -> Result<(), PortError> {
+        if self.is_read_elsewhere(id) {
+            return Ok(());
+        }
         let fd = self.datapath.port(id).and_then(Port::fd).map(|fd| fd.as_raw_fd());
         if let Some(fd) = fd
             && let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), Token(id.index()), Interest::READABLE)

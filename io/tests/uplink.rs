@@ -90,7 +90,7 @@ impl World {
         let poll = mio::Poll::new().unwrap();
         let notify = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let gateway = Some(GatewayConfig { mac, address: GATEWAY, prefix: 20, v6: None });
-        let worker = spawn(WorkerConfig { switch, gateway, key: [1, 2], paused: false }, notify).unwrap();
+        let worker = spawn(WorkerConfig { switch, gateway, key: [1, 2], paused: false, workers: 1 }, notify).unwrap();
         let world = Self { worker, container, host, far };
         world.plug_container();
         world.make_link();

@@ -16,6 +16,15 @@ pub fn privileged() -> Option<()> {
     skip(why)
 }
 
+/// Whether programs are there. None, after saying SKIP, where one is not; in CI that is a failure.
+#[must_use]
+pub fn has(programs: &[&str]) -> Option<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    let absent = programs.iter().find(|program| !dirs.iter().any(|dir| dir.join(program).exists()));
+    absent.map_or(Some(()), |program| skip(&format!("no {program}")))
+}
+
 /// Says SKIP and why, or fails in CI.
 pub fn skip(why: &str) -> Option<()> {
     assert!(std::env::var_os("VSWITCH_CI").is_none_or(|v| v != "1"), "cannot run in CI: {why}");

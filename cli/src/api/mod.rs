@@ -6,4 +6,5 @@ pub mod names;
 pub mod outside;
 mod peer;
 pub mod server;
+pub mod stats;
 pub mod types;

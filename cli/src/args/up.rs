@@ -1,7 +1,7 @@
 //! What `up` takes.
 use crate::daemon::network6::Ipv6;
 use crate::errors::NameProblem;
-use crate::settings::{AGEING, TABLE_LIMIT, Unregistered};
+use crate::settings::{AGEING, TABLE_LIMIT, Unregistered, WORKERS};
 use clap::Args as Group;
 use std::net::Ipv4Addr;
 
@@ -22,6 +22,9 @@ pub struct Up {
     /// Addresses known at the most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(TABLE_LIMIT), default_value = "65536")]
     pub fdb_limit: u32,
+    /// Threads that read containers' interfaces: more pay off with cores that have nothing else to do
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(WORKERS), default_value = "1")]
+    pub workers: u8,
     /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
     #[arg(long, value_name = "LIST")]
     pub group_forward: Option<String>,
@@ -67,6 +70,7 @@ impl Default for Up {
             gateway: None,
             ageing,
             fdb_limit,
+            workers: 1,
             group_forward: None,
             no_suppress: false,
             unregistered: Unregistered::default(),

@@ -94,6 +94,7 @@ fn ask(client: &mut Client) -> Result<Running> {
         fdb_limit: info.fdb_capacity,
         group_forward: info.group_forward,
         spread: info.spread,
+        workers: info.workers,
         uplink: client.ask(Verb::Uplink, &[])?,
         published: client.ask::<Vec<Published>>(Verb::Published, &[])?.into_iter().map(publish).collect(),
         containers: show::containers(client)?,
@@ -117,6 +118,7 @@ pub fn start(options: &Options) -> Result<()> {
         prefix6: options.ipv6.filter(|ipv6| matches!(ipv6, Ipv6::Routed(_))).map(|ipv6| ipv6.to_string()),
         no_suppress: options.suppress == Some(false),
         unregistered: options.unregistered.unwrap_or_default(),
+        workers: options.workers.unwrap_or_default().0,
         ..default
     })
 }

@@ -2,6 +2,7 @@
 use super::limits::Limits;
 use crate::api::client::Client;
 use crate::api::types::{Container, Info, Verb};
+use crate::settings::Workers;
 use crate::{print, settings};
 use anyhow::Result;
 use serde::Serialize;
@@ -36,9 +37,10 @@ pub fn run(json: bool) -> Result<()> {
         return print::json(&View { info, warnings, attached });
     }
     let runs_as = if info.uid == info.owner { String::new() } else { format!(", runs as {}", name_of(info.uid)) };
+    let workers = if info.workers == Workers::default() { String::new() } else { format!("workers {}\n", info.workers) };
     print::out(&format!(
         "vswitch {}, pid {}, up {} s, started by {}{runs_as}, sandbox {}\nsocket  {}\nnetwork {}, gateway {}, {} ({}), uplink {}\n\
-         fdb     {} of {} addresses, ageing {} s, group-forward {}, suppress {}, unregistered {}\n{}\n",
+         fdb     {} of {} addresses, ageing {} s, group-forward {}, suppress {}, unregistered {}\n{workers}{}\n",
         info.version,
         info.pid,
         info.uptime,

@@ -2,7 +2,8 @@
 use crate::api::client::Client;
 use crate::api::names::NameCounts;
 use crate::api::outside::Sessions;
-use crate::api::types::{Stats, Verb};
+use crate::api::stats::Stats;
+use crate::api::types::Verb;
 use crate::print;
 use anyhow::Result;
 
@@ -19,9 +20,11 @@ pub fn run(json: bool) -> Result<()> {
         )
     });
     let names = names(&stats.names);
+    let workers: String =
+        (2..).zip(&stats.read).map(|(number, frames)| format!("worker  {number} has read {frames} frames\n")).collect();
     print::out(&format!(
         "frames  {}\nfdb     {} of {} addresses, {} gave way to others\n{nat}{names}kernel  {} frames dropped before they could be read\n\
-         news    {} of the switch lost\n\n",
+         news    {} of the switch lost\n{workers}\n",
         accounts(&stats),
         stats.fdb_entries,
         stats.fdb_capacity,

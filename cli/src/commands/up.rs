@@ -94,6 +94,7 @@ fn flags(options: &Up) -> Vec<String> {
         ("--gateway", options.gateway.map(|gateway| gateway.to_string())),
         ("--group-forward", options.group_forward.clone()),
         ("--prefix6", options.prefix6.clone()),
+        ("--workers", Some(options.workers.to_string())),
         ("--unregistered", Some(options.unregistered.name().into())),
     ] {
         flags.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));

@@ -151,6 +151,8 @@ fn errors_say_where() {
             "gateway 10.0.1.1 is outside 10.0.0.0/24",
         ),
         ("schema = 1\n[network]\nageing = 1", "3:10: ", "write 10 to 1000000 s"),
+        ("schema = 1\n[network]\nworkers = 0", "3:11: ", "write 1 to 16"),
+        ("schema = 1\n[network]\nworkers = 17", "3:11: ", "write 1 to 16"),
         ("schema = 1\n[network]\nfdb-limit = 15", "3:13: ", "write 16 to 1048576"),
         ("schema = 1\n[network]\nfdb-limit = 99999999999999999999", "3:13: ", "this is no number"),
         ("schema = 1\n[network]\ngroup-forward = 1", "3:17: ", "PAUSE"),
@@ -275,6 +277,7 @@ fn what_is_written_is_read() {
         fdb_limit: 1_000,
         group_forward: "off".into(),
         spread: Spread { suppress: false, unregistered: Unregistered::Drop },
+        workers: Workers(4),
         uplink: None,
         published: Vec::new(),
         containers: vec![
@@ -288,6 +291,7 @@ fn what_is_written_is_read() {
     let text = write(&running).unwrap();
     let config = parsed(&text).unwrap();
     assert_eq!(config.network.fdb_limit.as_ref().unwrap().value, 1_000);
+    assert_eq!(config.network.workers.as_ref().unwrap().value, Workers(4));
     assert_eq!(config.network.group_forward.as_deref(), Some("off"));
     assert_eq!((config.network.suppress, config.network.unregistered), (Some(false), Some(Unregistered::Drop)));
     assert_eq!(config.containers.len(), running.containers.len());

@@ -3,7 +3,7 @@ use super::handover::{self, Channel, Taken};
 use super::network::Network;
 use crate::args::Up;
 use crate::rundir::RunDir;
-use crate::settings::{self, Spread};
+use crate::settings::{self, Spread, Workers};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -19,6 +19,7 @@ pub(super) struct Beginning {
     pub(super) fdb: FdbLimits,
     pub(super) group_forward: u16,
     pub(super) spread: Spread,
+    pub(super) workers: Workers,
     pub(super) listener: UnixListener,
     pub(super) lock: File,
     pub(super) started: Instant,
@@ -47,6 +48,7 @@ impl Beginning {
             fdb,
             group_forward,
             spread: Spread { suppress: !options.no_suppress, unregistered: options.unregistered },
+            workers: Workers(options.workers),
             listener,
             lock,
             started: Instant::now(),
@@ -66,6 +68,7 @@ impl Beginning {
             fdb,
             group_forward: hello.group_forward,
             spread: hello.spread,
+            workers: hello.workers,
             listener: listener.into(),
             lock,
             started,

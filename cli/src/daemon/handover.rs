@@ -28,7 +28,7 @@ use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 pub use channel::Channel;
 use channel::Silence;
-use counts::{NatCounted, SocketsCounted};
+use counts::{Counters, NatCounted, SocketsCounted};
 use outside::{FlowState, OutsideState};
 use serde::{Deserialize, Serialize};
 use sockets::{BoundState, MappingState, SessionState, StreamState};
@@ -110,6 +110,8 @@ pub struct Hello {
     pub ipv6: Ipv6,
     #[serde(default)]
     pub spread: settings::Spread,
+    #[serde(default)]
+    pub workers: settings::Workers,
     /// Seconds since the first start.
     pub uptime: u64,
     pub restarts: u32,
@@ -138,15 +140,6 @@ struct State {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Counters {
-    rx_frames: u64,
-    rx_bytes: u64,
-    tx_frames: u64,
-    tx_bytes: u64,
-    drops: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
 struct Counted {
     closed: Counters,
     gateway: Counters,
@@ -162,23 +155,6 @@ struct Counted {
     nat: Option<NatCounted>,
     #[serde(default)]
     sockets: Option<SocketsCounted>,
-}
-
-impl Counters {
-    fn of(counters: &PortCounters) -> Self {
-        let drops = counters.drops.iter().filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.name().into(), frames));
-        let PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *counters;
-        Self { rx_frames, rx_bytes, tx_frames, tx_bytes, drops: drops.collect() }
-    }
-
-    fn read(&self) -> PortCounters {
-        let mut drops = DropCounts::default();
-        for reason in DropReason::ALL {
-            drops.add(*reason, self.drops.get(reason.name()).copied().unwrap_or(0));
-        }
-        let Self { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *self;
-        PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, drops }
-    }
 }
 
 /// Ends this process at a named step, when a test asks for it.
@@ -217,6 +193,7 @@ impl Daemon {
             group_forward: stats.group_forward,
             ipv6: self.registry.network.ipv6(),
             spread: self.saver.spread(),
+            workers: self.saver.workers(),
             uptime: self.facts.started.elapsed().as_secs(),
             restarts: self.facts.restarts,
             activated: self.facts.activated,

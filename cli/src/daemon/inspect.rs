@@ -1,7 +1,8 @@
 //! `inspect`: everything about one container.
 use super::Daemon;
 use crate::api::events::rfc3339;
-use crate::api::types::{self, Inspected};
+use crate::api::stats as counted;
+use crate::api::types::Inspected;
 use crate::errors::AttachProblem;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -13,7 +14,7 @@ impl Daemon {
         let stats = self.worker.stats()?;
         let of_port = stats.ports.iter().find(|(id, _)| *id == port);
         let (_, counted) = of_port.with_context(|| AttachProblem::Gone { name: name.into() })?;
-        let drop = |reason: &DropReason| types::Drop {
+        let drop = |reason: &DropReason| counted::Drop {
             reason: reason.name().into(),
             frames: counted.counters.drops.get(*reason),
             explanation: reason.explain().into(),

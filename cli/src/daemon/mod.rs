@@ -197,7 +197,7 @@ pub fn run(options: &Up, ready: impl FnOnce(Option<Duration>)) -> Result<()> {
 
 impl Daemon {
     fn start(beginning: Beginning, (signals, routes): (SignalFd, advert::Routes), facts: Facts, paused: bool) -> Result<Self> {
-        let Beginning { network, fdb, group_forward, spread, listener, lock, .. } = beginning;
+        let Beginning { network, fdb, group_forward, spread, workers, listener, lock, .. } = beginning;
         let poll = Poll::new().context(DaemonProblem::NoEvents)?;
         let notify = Arc::new(Waker::new(poll.registry(), WORKER).context(DaemonProblem::NoEvents)?);
         poll.registry()
@@ -221,12 +221,13 @@ impl Daemon {
                 group_forward: settings::group_list(group_forward),
                 ipv6: network.ipv6(),
                 spread,
+                workers,
             },
         );
         let flood_unregistered = spread.unregistered == Unregistered::Flood;
         let switch = SwitchConfig { mac: gateway.mac, fdb, group_forward, flood_unregistered, seed };
-        let worker =
-            worker::spawn(WorkerConfig { switch, gateway: Some(gateway), key, paused }, notify).context(DaemonProblem::NoWorker)?;
+        let config = WorkerConfig { switch, gateway: Some(gateway), key, paused, workers: usize::from(workers.0) };
+        let worker = worker::spawn(config, notify).context(DaemonProblem::NoWorker)?;
         worker.set_spread(Some(spread.suppress), None)?;
         let daemon = Self {
             poll,

@@ -45,6 +45,11 @@ impl Saver {
         self.network.spread
     }
 
+    /// How many workers there are.
+    pub const fn workers(&self) -> settings::Workers {
+        self.network.workers
+    }
+
     /// When [`Saver::save`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.tried.filter(|_| self.changed).map(|tried| tried + INTERVAL)
@@ -124,6 +129,7 @@ mod tests {
             group_forward: "off".into(),
             ipv6: Default::default(),
             spread: settings::Spread::default(),
+            workers: settings::Workers::default(),
         };
         let outside = Outside::default();
         let save = |saver: &mut Saver, now| {

@@ -3,6 +3,7 @@ use super::{CLOSE_PATIENCE, Daemon, LEAVE_PATIENCE, Leaving, Session, registry};
 use crate::api::events::EventKind;
 use crate::api::outside::Plugged;
 use crate::api::server::{ConnectionId, PATIENCE};
+use crate::api::stats as counted;
 use crate::api::types::{self, FdbEntry, Info, Kind, NsId, PAGE_ROWS, Page, Reach, Reserve, Verb, WatchKind};
 use crate::errors::VerbProblem;
 use crate::settings::{self, Unregistered};
@@ -335,6 +336,7 @@ impl Daemon {
             ageing: stats.ageing.as_secs(),
             group_forward: settings::group_list(stats.group_forward),
             spread: self.saver.spread(),
+            workers: self.saver.workers(),
             collision: self.collision(),
             confinement: self.facts.confinement.clone(),
             journal: self.facts.journal.clone(),
@@ -359,12 +361,12 @@ impl Daemon {
     fn stats(&self) -> Result<Value> {
         let stats = self.worker.stats()?;
         let accounts = stats.accounts;
-        let drop = |reason: &DropReason| types::Drop {
+        let drop = |reason: &DropReason| counted::Drop {
             reason: reason.name().into(),
             frames: stats.drops.get(*reason),
             explanation: reason.explain().into(),
         };
-        value(types::Stats {
+        value(counted::Stats {
             rx: accounts.rx,
             from_uplink: accounts.from_uplink,
             generated: accounts.generated,
@@ -385,6 +387,7 @@ impl Daemon {
             nat: self.sessions()?,
             names: self.name_counts()?,
             events_lost: stats.events_lost,
+            read: stats.read,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Configuration files, and what `apply` makes of them.
 use crate::config::{FILE_OCTETS, SCHEMA};
-use crate::settings::TABLE_LIMIT;
+use crate::settings::{TABLE_LIMIT, WORKERS};
 use std::io;
 use std::process::ExitStatus;
 use thiserror::Error;
@@ -45,6 +45,8 @@ pub enum ConfigProblem {
     NoAddress { error: std::net::AddrParseError },
     #[error("fdb-limit cannot be this: write {} to {}", TABLE_LIMIT.start(), TABLE_LIMIT.end())]
     FdbLimit,
+    #[error("workers cannot be this: write {} to {}", WORKERS.start(), WORKERS.end())]
+    Workers,
     #[error("mtu cannot be set to this: choose {MTU_MIN} to {MTU_MAX}")]
     Mtu,
     #[error("there is no type {kind:?}: choose of tap, veth")]
@@ -102,6 +104,7 @@ mod tests {
         NoFlag {} => "this is neither true nor false: write one of them",
         NoAddress { error: "x".parse::<Ipv4Addr>().unwrap_err() } => "invalid IPv4 address syntax: write A.B.C.D",
         FdbLimit {} => "fdb-limit cannot be this: write 16 to 1048576",
+        Workers {} => "workers cannot be this: write 1 to 16",
         Mtu {} => "mtu cannot be set to this: choose 68 to 65521",
         NoKind { kind: "bridge".into() } => "there is no type \"bridge\": choose of tap, veth",
         NoNamespace { name: "web".into() } => "web has no namespace: write namespace = \"ns1\"",

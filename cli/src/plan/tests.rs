@@ -28,6 +28,7 @@ fn nothing_attached() -> Running {
         fdb_limit: 65_536,
         group_forward: "off".into(),
         spread: settings::Spread::default(),
+        workers: settings::Workers::default(),
         uplink: None,
         published: Vec::new(),
         containers: Vec::new(),
@@ -43,6 +44,7 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
                 running.network = Network::parse(options.subnet.as_deref().unwrap_or("10.88.0.0/20"), options.gateway).unwrap();
                 running.ageing = options.ageing.unwrap_or(300);
                 running.fdb_limit = options.fdb_limit.unwrap_or(65_536);
+                running.workers = options.workers.unwrap_or_default();
                 running.group_forward = options.group_forward.clone().unwrap_or_else(|| "off".into());
                 let (suppress, unregistered) = (options.suppress, options.unregistered);
                 running.spread = running.spread.set(&settings::SwitchSettings { suppress, unregistered, ..Default::default() });
@@ -308,6 +310,7 @@ fn what_cannot_be_is_an_error_at_its_place() {
         ),
         ("[network]\ngateway = \"10.88.0.9\"", "3:11: ", "gateway is 10.88.0.1 and cannot"),
         ("[network]\nfdb-limit = 16", "3:13: ", "fdb-limit is 65536 and cannot"),
+        ("[network]\nworkers = 2", "3:11: ", "workers is 1 and cannot"),
         (
             "[container.x]\nnamespace = \"n9\"\nip = \"10.89.0.1\"",
             "4:6: ",

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vswitch_io::sys::scm;
-pub use vswitch_tests::netns::{TestNs, ip, privileged, skip};
+pub use vswitch_tests::netns::{TestNs, has, ip, privileged, skip};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vswitch");
 
@@ -72,7 +72,13 @@ impl Switch {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        self.program(self.program_path(), args)
+        // All journeys with more workers: for whoever changes those.
+        match std::env::var("VSWITCH_TEST_WORKERS") {
+            Ok(workers) if args.first() == Some(&"up") && !args.contains(&"--workers") => {
+                self.program(self.program_path(), &[args, &["--workers", &workers]].concat())
+            }
+            Ok(_) | Err(_) => self.program(self.program_path(), args),
+        }
     }
 
     pub fn output(&self, args: &[&str]) -> Output {

@@ -1,5 +1,5 @@
 //! The world outside: a namespace at the far end of an uplink, a switch that has the uplink, and who talks across it.
-use super::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, skip};
+use super::{Background, Switch, TestNs, has, inside, inside_ok, ip, privileged};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -51,12 +51,13 @@ pub struct Inmate {
 impl World {
     /// None, after saying SKIP, without root or one of the programs; in CI that is a failure.
     pub fn new(what: &str, programs: &[&str]) -> Option<Self> {
+        Self::with(what, programs, &[])
+    }
+
+    /// The same with more for `up`.
+    pub fn with(what: &str, programs: &[&str], flags: &[&str]) -> Option<Self> {
         privileged()?;
-        for program in programs.iter().chain(&["tcpdump"]) {
-            if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-                skip(&format!("no {program}"))?;
-            }
-        }
+        has(&[programs, &["tcpdump"]].concat())?;
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let link = HostLink(format!("vo{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed)));
         let (switch, outside) = (Switch::new(), TestNs::new(&format!("{what}-out")));
@@ -80,7 +81,7 @@ impl World {
             line.clear();
             assert!(said.read_line(&mut line).unwrap() > 0, "tcpdump does not listen");
         }
-        switch.ok(&["up", "--subnet", "10.77.0.0/24"]);
+        switch.ok(&[&["up", "--subnet", "10.77.0.0/24"], flags].concat());
         let world = Self { switch, leaks: Background(tcpdump), link, outside };
         let set = world.set_uplink();
         assert!(set.starts_with(&format!("uplink packet {} ({OURS}/24), mac ", world.iface())), "{set}");

@@ -1,6 +1,6 @@
 //! Sockets as the uplink: a host that is a namespace of its own, servers outside behind its link, containers inside.
 use super::outside::{Inmate, within};
-use super::{Background, Switch, TestNs, inside, inside_ok, ip, privileged, skip, wait_for};
+use super::{Background, Switch, TestNs, has, inside, inside_ok, ip, privileged, wait_for};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
@@ -37,18 +37,7 @@ impl Realm {
     /// The same, whose switch is started by way of another program.
     pub fn by_way_of(what: &str, programs: &[&str], words: &[&str]) -> Option<Self> {
         privileged()?;
-        for program in programs {
-            if Command::new(program)
-                .arg("--version")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_err()
-            {
-                skip(&format!("no {program}"))?;
-            }
-        }
+        has(programs)?;
         let [host, outside] = ["h", "o"].map(|end| TestNs::new(&format!("{what}-{end}")));
         let way: Vec<String> = ["ip", "netns", "exec", &host.name].iter().chain(words).map(ToString::to_string).collect();
         let realm = Self { switch: Switch::new().by_way_of(&way), host, outside };

@@ -3,6 +3,14 @@
 //! A port whose flood of unknown unicast is not through is not read; what a batch brought beyond that flood waits in the port's backlog, in
 //! order.
 use super::*;
+use std::io;
+
+impl Inhaled {
+    /// What a TAP's error means: EBADFD that its interface was removed.
+    pub(crate) fn of_tap(error: &io::Error) -> Self {
+        if error.raw_os_error() == Some(libc::EBADFD) { Self::Gone } else { Self::Idle }
+    }
+}
 
 impl Datapath {
     /// Reads one port until it is empty or its turn is over.
@@ -17,6 +25,9 @@ impl Datapath {
                 (frames, octets) = (frames + 1, octets + frame.len());
                 self.from_port(id, frame, now);
                 continue;
+            }
+            if attached.is_read_elsewhere {
+                return if attached.port.is_gone() { Inhaled::Gone } else { Inhaled::Idle };
             }
             if drained {
                 return Inhaled::Idle;
@@ -56,8 +67,7 @@ impl Datapath {
             }
             Err(error) => {
                 self.pool.put(frame);
-                // EBADFD: the TAP's interface was removed.
-                Err(if error.raw_os_error() == Some(libc::EBADFD) { Inhaled::Gone } else { Inhaled::Idle })
+                Err(Inhaled::of_tap(&error))
             }
         }
     }
@@ -95,6 +105,46 @@ impl Datapath {
         self.batch = batch;
         self.return_batch();
         Ok((count, octets, count >= wanted))
+    }
+
+    /// Has a port's frames come by [`Datapath::take_in`].
+    pub fn read_elsewhere(&mut self, id: PortId) {
+        if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
+            attached.is_read_elsewhere = true;
+        }
+    }
+
+    /// Whether a port takes a frame now: what waits behind a flood of it is no more than a batch.
+    #[must_use]
+    pub fn takes_in(&self, id: PortId) -> bool {
+        self.attached(id).is_none_or(|attached| attached.backlog.len() < BATCH)
+    }
+
+    /// Takes a frame that was read elsewhere, and gives a spare buffer for it; the frame back where there is none. Says whether it waits, so
+    /// that [`Datapath::inhale`] is to go on with it.
+    ///
+    /// # Errors
+    /// The frame: there is no buffer in its place.
+    pub fn take_in(&mut self, id: PortId, frame: FrameBuf, one: Received, now: Time) -> Result<(FrameBuf, bool), FrameBuf> {
+        let Some(spare) = self.pool.take() else { return Err(frame) };
+        let waits = self.attached(id).is_some_and(|attached| attached.unknown > 0 || !attached.backlog.is_empty());
+        if waits {
+            self.hold_back(id, frame, one)
+        } else {
+            self.received(id, frame, one, now)
+        }
+        Ok((spare, waits))
+    }
+
+    /// Counts a frame of a port that is gone.
+    pub fn came_late(&mut self) {
+        self.closed.rx_frames += 1;
+        self.closed.drops.count(DropReason::PortGone);
+    }
+
+    /// A port that a send has found gone, and nobody reads here.
+    pub fn found_gone(&mut self) -> Option<PortId> {
+        self.gone.pop()
     }
 
     fn return_batch(&mut self) {

@@ -43,7 +43,16 @@ impl Datapath {
             let counters = PortCounters::default();
             // Reserved here: nothing is allocated while frames move.
             let backlog = VecDeque::with_capacity(BATCH);
-            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, floods: 0, unknown: 0, capture: None }));
+            *slot = Some(Box::new(Attached {
+                port,
+                mtu,
+                counters,
+                backlog,
+                is_read_elsewhere: false,
+                floods: 0,
+                unknown: 0,
+                capture: None,
+            }));
         }
     }
 
@@ -314,6 +323,7 @@ impl Datapath {
             groups: self.switch.groups().len(),
             groups_full: self.switch.groups().full(),
             events_lost: self.switch.events_lost(),
+            read: Vec::new(),
         }
     }
 }

@@ -93,6 +93,15 @@ impl Port {
         }
     }
 
+    /// Whether its interface is known to be removed, and is not waited for.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        match self {
+            Self::Packet(socket) => socket.is_gone(),
+            Self::Tap(_) | Self::Memory(_) => false,
+        }
+    }
+
     /// The kind's name in views.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -110,6 +119,18 @@ impl Port {
             Self::Tap(tap) => Some(tap.fd()),
             Self::Packet(socket) => Some(socket.fd()),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// The same port on a second fd, to be read elsewhere.
+    ///
+    /// # Errors
+    /// Too many fds are open, or it has none.
+    pub(crate) fn second(&self) -> io::Result<Self> {
+        match self {
+            Self::Tap(tap) => tap.second().map(Self::Tap),
+            Self::Packet(socket) => socket.second().map(Self::Packet),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -71,6 +71,14 @@ impl PacketSocket {
         Self { fd, batch: FIRST_BATCH, queue: VecDeque::with_capacity(QUEUE_LIMIT), kernel_drops: 0, down, home }
     }
 
+    /// The same socket on a second fd, of a container's.
+    ///
+    /// # Errors
+    /// Too many fds are open.
+    pub(super) fn second(&self) -> io::Result<Self> {
+        Ok(Self::on(self.fd.try_clone()?, self.down, None))
+    }
+
     /// The fd to wait for.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

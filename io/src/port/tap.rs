@@ -21,6 +21,14 @@ impl Tap {
         Ok(Self { fd, mask })
     }
 
+    /// The same TAP on a second fd.
+    ///
+    /// # Errors
+    /// Too many fds are open.
+    pub(super) fn second(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, mask: self.mask })
+    }
+
     /// The fd to wait for.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

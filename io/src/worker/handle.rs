@@ -186,7 +186,7 @@ impl WorkerHandle {
     /// # Errors
     /// The worker is gone.
     pub fn stats(&self) -> Result<Stats, WorkerError> {
-        self.ask(|worker| worker.datapath.stats())
+        self.ask(|worker| Stats { read: worker.readers.iter().map(|reader| reader.frames).collect(), ..worker.datapath.stats() })
     }
 
     /// News of the switch that were lost since the start, for there were too many.
@@ -330,6 +330,7 @@ impl WorkerHandle {
     pub fn pause(&self) -> Result<(Carried, Vec<(PortId, PortCounters)>), WorkerError> {
         self.ask(|worker| {
             worker.paused = true;
+            worker.pause_readers(clock::now());
             worker.datapath.settle(clock::now());
             let ports = worker.datapath.stats().ports;
             (worker.datapath.carried(), ports.into_iter().skip(1).map(|(id, stats)| (id, stats.counters)).collect())
@@ -351,6 +352,7 @@ impl WorkerHandle {
     pub fn resume(&self) -> Result<(), WorkerError> {
         self.ask(|worker| {
             worker.paused = false;
+            worker.readers.iter().for_each(Reader::resume);
             let now = clock::now();
             for (token, event) in std::mem::take(&mut worker.missed) {
                 worker.datapath.socket_event(token, event, now);

@@ -7,7 +7,8 @@ pub mod traffic;
 
 use super::{ports, stats};
 use crate::api::client;
-use crate::api::types::{Stats, Verb};
+use crate::api::stats::Stats;
+use crate::api::types::Verb;
 use crate::args::Demo;
 use crate::errors::ToolProblem;
 use crate::print;

@@ -1,10 +1,37 @@
-//! What the NAT has counted, handed over with the accounts of frames once the old daemon has stopped.
+//! What ports and the NAT have counted, handed over with the accounts of frames once the old daemon has stopped.
 use super::*;
 use std::net::Ipv6Addr;
 use vswitch_nat::flow::Address;
 use vswitch_nat::forward::{Forwards, RuleCounts, RuleId};
 use vswitch_nat::nat::{Family, Nat, NatCounts};
 use vswitch_nat::session::Count;
+
+/// A port's, with the reasons for drops by their names: another version may know others.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Counters {
+    rx_frames: u64,
+    rx_bytes: u64,
+    tx_frames: u64,
+    tx_bytes: u64,
+    drops: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    pub(super) fn of(counters: &PortCounters) -> Self {
+        let drops = counters.drops.iter().filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.name().into(), frames));
+        let PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *counters;
+        Self { rx_frames, rx_bytes, tx_frames, tx_bytes, drops: drops.collect() }
+    }
+
+    pub(super) fn read(&self) -> PortCounters {
+        let mut drops = DropCounts::default();
+        for reason in DropReason::ALL {
+            drops.add(*reason, self.drops.get(reason.name()).copied().unwrap_or(0));
+        }
+        let Self { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = *self;
+        PortCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, drops }
+    }
+}
 
 /// Sessions, packets, octets, refused.
 type Row = (u64, u64, u64, u64);
