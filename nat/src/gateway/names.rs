@@ -53,6 +53,10 @@ impl Gateway {
 
     /// A packet with a question, or several.
     pub(super) fn take_question<A: Routable>(&mut self, p: Packet<A>, mac: UnicastMac, ingress: u16, now: Time) -> Routed {
+        // It ends here, whatever the uplink.
+        if !p.is_intact() {
+            return Routed::Drop(p.into_frame(), DropReason::PacketMalformed);
+        }
         let (inside, gateway) = ends(p.tuple());
         let link = Link { dst: mac, src: self.config.mac };
         if let Transport::Tcp(segment) = p.transport() {
@@ -76,9 +80,6 @@ impl Gateway {
 
     /// A segment of a client's that comes by TCP, or would.
     fn take_segment<A: Routable>(&mut self, p: Packet<A>, segment: &Segment, link: Link, ingress: u16, now: Time) -> Routed {
-        if !p.is_intact() {
-            return Routed::Drop(p.into_frame(), DropReason::PacketMalformed);
-        }
         let (inside, gateway) = ends(p.tuple());
         let stream = match self.names.streams.find(inside, gateway) {
             Some(stream) => stream,

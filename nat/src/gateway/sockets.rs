@@ -61,12 +61,12 @@ impl Gateway {
         if let Some(fragment) = p.fragment() {
             return self.assemble(p, fragment, mac, ingress, now);
         }
+        if self.asks(&p) {
+            return self.take_question(p, mac, ingress, now);
+        }
         // What was summed already is judged here, for no one behind a socket can.
         if !p.is_intact() {
             return Routed::Drop(p.into_frame(), DropReason::PacketMalformed);
-        }
-        if self.asks(&p) {
-            return self.take_question(p, mac, ingress, now);
         }
         let Self { config, limiters, .. } = self;
         let Some(limiter) = limiters.get_mut(usize::from(ingress)) else {

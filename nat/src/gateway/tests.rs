@@ -323,6 +323,33 @@ fn every_truncation_is_survived() {
 }
 
 #[test]
+fn rfc1122_a_question_with_a_wrong_sum_is_dropped_without_an_uplink_too() {
+    let question = [
+        0x9c, 0x40, 0, 53, 0, 33, 0x6f, 0xe9, // UDP
+        0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7, b'g', b'a', b't', b'e', b'w', b'a', b'y', 0, 0, 1, 0, 1,
+    ];
+    let right = sealed(changed(&packet(GATEWAY, &[], 0x4000, &question), 23, &[17]));
+    let is_answered = |octets: &[u8], csum| {
+        let mut frame = FramePool::new(1).take().unwrap();
+        assert!(frame.fill(octets));
+        frame.meta.csum = csum;
+        let head = Head::parse(octets, None).unwrap();
+        match Gateway::new(CONFIG, [1, 2]).receive(frame, &head, 1, Time::ZERO) {
+            Routed::Reply(Side::Inside, frame) => frame.bytes()[42..46] == [0xab, 0xcd, 0x85, 0x80],
+            Routed::Drop(_, DropReason::PacketMalformed) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(is_answered(&right, Csum::Complete));
+    for wrong in [41, 42, 60] {
+        assert!(!is_answered(&changed(&right, wrong, &[0xff]), Csum::Complete));
+    }
+    // Zero is none (RFC 768), and what is left to the receiver is none yet.
+    assert!(is_answered(&changed(&right, 40, &[0, 0]), Csum::Complete));
+    assert!(is_answered(&changed(&right, 41, &[0xff]), Csum::Partial { start: 34, offset: 6 }));
+}
+
+#[test]
 fn subnets_of_every_prefix() {
     let address = Ipv4Addr::new(10, 0, 0, 2);
     let of = |prefix| GatewayConfig { address, prefix, ..CONFIG };
