@@ -125,6 +125,7 @@ impl Load {
             Self::guarded("unicast, IPv4, 64 octets, guarded", inside_packet()),
             Self::guarded("ARP answered for another", arp_request()),
             Self::ping(),
+            Self::name(),
             Self::flood("flood to 1,100 ports", 1_100),
             Self::through_nat("NAT out, UDP, 64 octets", Way::Out, udp(Way::Out), 64),
             Self::through_nat("NAT in, UDP, 64 octets", Way::In, udp(Way::In), 64),
@@ -166,6 +167,25 @@ impl Load {
         let packet = ipv4(inside(SENDER), inside(GATEWAY), protocol::ICMP, &icmp);
         let mut load = Self::with_ports("ping to the gateway", ALL_OFFLOADS, 0, routed(Way::Out, &packet), 64);
         load.copies = 64;
+        load
+    }
+
+    /// Questions for the address of a container, by UDP.
+    fn name() -> Self {
+        let question = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x03web\x07vswitch\x08internal\0\0\x01\0\x01";
+        let len = question.len() as u16 + 8;
+        let mut udp = [&[0x9c, 0x40, 0, 53][..], &len.to_be_bytes(), &[0, 0], question].concat();
+        let pseudo = checksum::pseudo_v4(inside(SENDER), inside(GATEWAY), protocol::UDP, len);
+        let sum = checksum::non_zero(!checksum::add(pseudo, checksum::sum(&udp)));
+        udp[6..8].copy_from_slice(&sum.to_be_bytes());
+        let packet = ipv4(inside(SENDER), inside(GATEWAY), protocol::UDP, &udp);
+        let mut load = Self::with_ports("a container's name, UDP", ALL_OFFLOADS, 0, routed(Way::Out, &packet), 64);
+        load.copies = 64;
+        let (v4, limits, guard) = (Some(inside(SENDER).into()), Limits::default(), AddressGuard::default());
+        if let Some(gateway) = &mut load.datapath.gateway {
+            gateway.stations.set(load.from.get(), Station { mac: station(SENDER), v4, v6: None, mtu: MTU, limits, guard });
+            gateway.stations.set_name(load.from.get(), "web");
+        }
         load
     }
 
