@@ -56,6 +56,11 @@ fn dhcp() {
     replay("dhcp", 12, fuzz::dhcp::run);
 }
 
+#[test]
+fn dns() {
+    replay("dns", 20, fuzz::dns::run);
+}
+
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
 const LIMITS: [u8; 3] = [7, 20, 15];
 /// VLAN 1, seven addresses, no storm limit, no guard.
@@ -346,6 +351,346 @@ fn write_dhcp_seeds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/dhcp");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, octets) in dhcp_seeds() {
+        std::fs::write(folder.join(name), octets).expect("a file");
+    }
+}
+
+/// The seeds, from the commands that `fuzz/dns.rs` reads.
+fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    // Without a way out, or with one.
+    const ALONE: u8 = 0;
+    const OUT: u8 = 1;
+    // Names of the list there: of a container, of nobody, addresses back, of the world, of one label.
+    let (web, nobody, pointer, world, single) = (0, 4, 7, 18, 21);
+    // Desires recursion; nothing, or OPT records: of 4,096 octets, with DO, with a subnet, with a version.
+    let (plain, edns, dnssec, subnet, version) = (0, 0x0b, 0x8b, 0x2b, 0x1b);
+    let wish = |id: u8, name: u8, kind: u8, edns: u8, odd: u8| [id, name, 0, kind, 1, edns, odd];
+    // Who is the second port; IPv6 is its bit 2.
+    let by_udp = |wish: [u8; 7]| [&[2, 1][..], &wish].concat();
+    let by_udp_v6 = |wish: [u8; 7]| [&[2, 5][..], &wish].concat();
+    let of_another = |wish: [u8; 7]| [&[2, 2][..], &wish].concat();
+    let several = |wish: [u8; 7]| [&[0x37, 1][..], &wish].concat();
+    let pieces = |cut: u8, wish: [u8; 7]| [&[0x20, 1, cut][..], &wish].concat();
+    let (turn, quick) = (vec![0xc0, 0], |what: u8| vec![0xd0 | what, 0]);
+    let says = |shape: [u8; 4]| [&[0xa0, 0][..], &shape].concat();
+    let octets = |said: &[u8]| [&[0xab, 0][..], said, &vec![0; 127 - said.len()]].concat();
+    let silent = vec![0xac, 0];
+    let (syn, say) = (vec![0x60, 1], |wish: [u8; 7]| [&[0x70, 1][..], &wish].concat());
+    let send = |how: u8, len: u8| vec![0x80, 1, how, 128, len, 0xff];
+    let (takes, resets) = (vec![0x90, 1, 0, 0, 0xff], vec![0x90, 1, 12, 0, 0xff]);
+    let open = [syn.clone(), turn.clone(), takes.clone()].concat();
+    let bulk = |what: u8, from: u8, more: u8| vec![0xf0 | what, 0, from, more];
+    let station = |what: u8| vec![0xe0 | what, 1];
+    let seed = |name, way: u8, parts: &[Vec<u8>]| (name, [vec![way], parts.concat()].concat());
+    let good = [0, 0, 3, 0];
+    vec![
+        seed(
+            "internal",
+            ALONE,
+            &[by_udp(wish(1, web, 0, plain, 0)), by_udp_v6(wish(2, web, 1, dnssec, 0)), by_udp(wish(3, nobody, 0, edns, 0))],
+        ),
+        seed(
+            "pointer",
+            OUT,
+            &[by_udp(wish(1, pointer, 2, plain, 0)), by_udp(wish(2, 14, 2, edns, 0)), by_udp(wish(3, 8, 2, plain, 0))],
+        ),
+        seed(
+            "refused",
+            ALONE,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                by_udp(wish(2, single, 0, version, 0)),
+                several(wish(3, world, 0, edns, 0)),
+                turn.clone(),
+            ],
+        ),
+        seed(
+            "asked",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                says(good),
+                by_udp_v6(wish(2, 19 | 0x40, 0, edns, 0)),
+                quick(3),
+                by_udp(wish(3, world, 0, dnssec, 0)),
+                turn.clone(),
+                says([16, 0, 2, 0]),
+            ],
+        ),
+        seed(
+            "joined",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                of_another(wish(0x5a, world | 0x40, 0, edns, 0)),
+                turn.clone(),
+                by_udp_v6(wish(3, world, 0, subnet, 0)),
+                turn.clone(),
+                says([48, 0, 3, 3]),
+                says(good),
+            ],
+        ),
+        seed(
+            "denied",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                says([12, 0, 3, 0]),
+                by_udp(wish(2, world, 0, edns, 0)),
+                quick(6),
+                by_udp(wish(3, world, 0, plain, 0)),
+            ],
+        ),
+        seed(
+            "fails",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                says([5, 0, 3, 0]),
+                says([7, 0, 3, 0]),
+                by_udp(wish(2, world, 0, plain, 0)),
+                turn.clone(),
+                silent,
+                quick(3),
+                quick(3),
+                quick(3),
+            ],
+        ),
+        seed(
+            "forged",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                says([0, 1, 3, 0]),
+                says([0, 2, 3, 0]),
+                says([0, 4, 3, 0]),
+                octets(&[1, 2, 3]),
+                says([0, 3, 3, 0]),
+                says([0, 3, 3, 0]),
+                says([0, 3, 3, 0]),
+                says([0, 3, 3, 0]),
+            ],
+        ),
+        seed(
+            "malformed-answer",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                says([0, 5, 3, 0]),
+                says([32, 0x40, 3, 0]),
+                says([0, 6, 7, 2]),
+                says(good),
+            ],
+        ),
+        seed(
+            "long-answer",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                of_another(wish(2, world, 0, edns, 0)),
+                turn.clone(),
+                says([0, 0, 3, 4]),
+                by_udp(wish(3, world, 0, plain, 0)),
+                by_udp(wish(4, world, 0, edns, 0)),
+            ],
+        ),
+        seed(
+            "truncated",
+            OUT,
+            &[by_udp(wish(1, world, 0, plain, 0)), turn.clone(), says([0, 7, 3, 0]), by_udp(wish(2, world, 0, plain, 0))],
+        ),
+        seed(
+            "several",
+            OUT,
+            &[
+                several(wish(1, web, 0, plain, 0)),
+                several(wish(2, world, 0, edns, 0)),
+                turn.clone(),
+                says(good),
+                says(good),
+                several(wish(3, world, 0, plain, 6 << 3)),
+                quick(3),
+            ],
+        ),
+        seed(
+            "pieces",
+            OUT,
+            &[pieces(16, wish(1, web, 0, plain, 0)), pieces(24, wish(2, world, 0, edns, 0)), turn.clone(), says(good)],
+        ),
+        seed("odd", OUT, &(1..9).map(|odd| by_udp(wish(odd, world, 0, edns, odd << 3))).collect::<Vec<_>>()),
+        seed("classes", OUT, &(0..8).map(|odd| by_udp(wish(odd, web, 3, edns, odd))).collect::<Vec<_>>()),
+        seed(
+            "every-name",
+            OUT,
+            &(0..32).map(|name| by_udp(wish(name, name, 0, plain, 0))).chain([turn.clone(), quick(3)]).collect::<Vec<_>>(),
+        ),
+        seed(
+            "wrong-sum",
+            ALONE,
+            &[[&[3, 1][..], &wish(1, web, 0, plain, 0)].concat(), [&[1, 5][..], &wish(1, web, 0, plain, 0)].concat()],
+        ),
+        seed(
+            "tcp",
+            OUT,
+            &[
+                open.clone(),
+                say(wish(1, web, 0, plain, 0)),
+                say(wish(2, world, 0, edns, 0)),
+                send(0, 20),
+                send(0, 255),
+                turn.clone(),
+                takes.clone(),
+                says([0, 0, 3, 7]),
+                turn.clone(),
+                takes.clone(),
+                turn.clone(),
+                takes.clone(),
+                send(4, 9),
+                turn.clone(),
+                takes.clone(),
+            ],
+        ),
+        seed(
+            "tcp-half-closed",
+            OUT,
+            &[open.clone(), say(wish(1, world, 0, plain, 0)), send(4, 255), turn.clone(), says(good), turn.clone(), takes.clone()],
+        ),
+        seed(
+            "tcp-out-of-order",
+            OUT,
+            &[
+                open.clone(),
+                say(wish(1, web, 0, plain, 0)),
+                vec![0x80, 1, 2, 140, 9, 0xff],
+                vec![0x80, 1, 2, 107, 200, 0xff],
+                send(16, 3),
+                turn.clone(),
+                takes.clone(),
+            ],
+        ),
+        seed(
+            "tcp-reset",
+            OUT,
+            &[
+                open.clone(),
+                say(wish(1, world, 0, plain, 0)),
+                send(0, 255),
+                turn.clone(),
+                resets,
+                says(good),
+                turn.clone(),
+                open.clone(),
+            ],
+        ),
+        seed(
+            "tcp-senseless",
+            OUT,
+            &[
+                open.clone(),
+                [&[0x7b, 1][..], &[0xff; 127]].concat(),
+                send(0, 255),
+                turn.clone(),
+                syn,
+                turn.clone(),
+                vec![0x77, 255, 1, 18, 0, 0, 1, 0, 0],
+            ],
+        ),
+        seed("tcp-idle", OUT, &[open.clone(), quick(5), takes.clone(), quick(5)]),
+        seed(
+            "tcp-no-window",
+            OUT,
+            &[
+                open,
+                say(wish(1, web, 0, plain, 0)),
+                vec![0x80, 1, 0, 0, 255, 0],
+                turn.clone(),
+                vec![0x90, 1, 32, 0, 0],
+                quick(2),
+                takes.clone(),
+                turn.clone(),
+                takes,
+            ],
+        ),
+        seed("quota", OUT, &[bulk(0, 1, 0), bulk(1, 2, 0), turn.clone(), bulk(3, 0, 3), bulk(0, 1, 0)]),
+        seed(
+            "all-ask",
+            OUT,
+            &(0..10)
+                .map(|port| bulk(0, port, port))
+                .chain([turn.clone(), bulk(3, 0, 7 | 4 << 3), bulk(0, 0, 0)])
+                .collect::<Vec<_>>(),
+        ),
+        seed(
+            "all-connect",
+            OUT,
+            &(0..18).map(|port| bulk(2, port, port)).chain([turn.clone(), bulk(2, 18, 1)]).collect::<Vec<_>>(),
+        ),
+        seed(
+            "much-kept",
+            OUT,
+            &[
+                bulk(0, 1, 0),
+                bulk(0, 2, 1),
+                turn.clone(),
+                bulk(3, 0, 4 | 7 << 3),
+                bulk(0, 1, 2),
+                bulk(0, 3, 3),
+                turn.clone(),
+                bulk(3, 0, 4 | 7 << 3),
+            ],
+        ),
+        seed(
+            "stations",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                of_another(wish(2, world, 0, plain, 0)),
+                turn.clone(),
+                station(0),
+                by_udp(wish(3, 3, 0, plain, 0)),
+                station(1),
+                station(3),
+                by_udp(wish(4, 2, 0, plain, 0)),
+                station(5),
+                says(good),
+                station(6),
+                station(7),
+                by_udp(wish(5, 3, 0, plain, 0)),
+            ],
+        ),
+        seed(
+            "resolvers",
+            OUT,
+            &[
+                by_udp(wish(1, world, 0, plain, 0)),
+                turn.clone(),
+                vec![0xf4, 0],
+                says([5, 0, 3, 0]),
+                by_udp(wish(2, 19, 0, plain, 0)),
+                turn.clone(),
+                vec![0xf4, 3],
+                by_udp(wish(3, 19, 0, plain, 0)),
+                vec![0xc8, 0x55],
+                turn.clone(),
+                says(good),
+                vec![0xf6, 0],
+                by_udp(wish(4, 19, 0, plain, 0)),
+            ],
+        ),
+    ]
+}
+
+#[test]
+#[ignore = "writes tests/corpus/dns anew, when the commands' format has changed"]
+fn write_dns_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/dns");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, octets) in dns_seeds() {
         std::fs::write(folder.join(name), octets).expect("a file");
     }
 }

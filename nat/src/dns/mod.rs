@@ -231,6 +231,12 @@ impl Names {
         Answered::Told
     }
 
+    /// What resolvers are being asked.
+    #[must_use]
+    pub const fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
     /// Whether there is something to do at once.
     #[must_use]
     pub fn has_work(&self) -> bool {

@@ -259,6 +259,12 @@ impl Queries {
         self.queries.is_empty()
     }
 
+    /// How many of a container's do, those that joined another's too.
+    #[must_use]
+    pub fn of(&self, port: u16) -> usize {
+        self.held.get(&port).copied().unwrap_or(0)
+    }
+
     /// A client's query; with a key, an identical one may be under way.
     pub fn begin(&mut self, client: Client, message: &[u8], question: &Question, key: Option<Key>) -> Asked {
         if message.len() > LONGEST {

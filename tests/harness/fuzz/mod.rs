@@ -1,6 +1,7 @@
 //! What the fuzz targets run, one function a target: on stable too, where `tests/regression.rs` replays the corpora.
 pub mod datapath;
 pub mod dhcp;
+pub mod dns;
 pub mod head;
 pub mod inspect;
 pub mod ipv6_services;
