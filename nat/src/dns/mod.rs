@@ -207,7 +207,7 @@ impl Names {
     pub fn ask_of_stream(&mut self) -> Option<(Client, streams::Asks)> {
         let (stream, asks) = self.streams.ask()?;
         let (owner, link, inside, gateway) = self.streams.ends(stream)?;
-        self.by_tcp += 1;
+        self.by_tcp += u64::from(matches!(asks, streams::Asks::Message(_)));
         Some((Client { owner, link, inside, gateway, stream: Some(stream) }, asks))
     }
 

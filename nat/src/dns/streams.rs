@@ -281,12 +281,13 @@ impl Streams {
         self.list(id.slot);
     }
 
-    /// Resets a connection.
+    /// Resets a connection: nobody hears what it asks behind.
     pub fn abort(&mut self, id: StreamId) {
-        if self.get(id).is_some()
-            && let Some(flow) = self.flows.get_mut(id.slot)
-        {
-            flow.tcp.reset();
+        if let Some(stream) = self.get_mut(id) {
+            stream.input.clear();
+            if let Some(flow) = self.flows.get_mut(id.slot) {
+                flow.tcp.reset();
+            }
             self.flows.is_due(id.slot);
         }
     }

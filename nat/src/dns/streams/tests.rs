@@ -196,6 +196,28 @@ fn a_client_that_ends_is_ended() {
 }
 
 #[test]
+fn behind_what_ends_a_connection_nothing_is_asked() {
+    let mut world = World::new();
+    let mut client = world.client(1, at(0));
+    world.send(&mut client, ACK | PSH, &[framed(b"bad"), framed(b"next")].concat(), at(0));
+    assert_eq!(world.ask(), Some((client.id, b"bad".to_vec())));
+    world.streams.abort(client.id);
+    assert_eq!(world.ask(), None);
+    assert_eq!(world.read(&mut client, at(0)).1 & RST, RST);
+    // Nor is a length that is none told twice.
+    let mut client = world.client(1, at(0));
+    world.send(&mut client, ACK | PSH, &[0xff; 9], at(0));
+    assert_eq!(world.streams.ask(), Some((client.id, Asks::Senseless)));
+    world.streams.abort(client.id);
+    assert_eq!(world.streams.ask(), None);
+    // Nothing is taken any more, and the end of both is a reset.
+    world.send(&mut client, ACK | PSH, &framed(b"more"), at(0));
+    assert_eq!(world.streams.ask(), None);
+    assert_eq!(world.read(&mut client, at(0)).1 & RST, RST);
+    assert!(world.streams.is_empty() && !world.streams.has_work());
+}
+
+#[test]
 fn what_is_no_length_of_a_question_is_told_apart() {
     let mut world = World::new();
     let mut client = world.client(1, at(0));
