@@ -315,20 +315,21 @@ impl Ipam {
         self.ends.first().map(|(at, _)| *at)
     }
 
-    /// Reserves an address, or for another holder than before. Who has it now keeps it.
+    /// Reserves an address for the first of `holders`, who are one and the same, or for another than before. Who has it now keeps it.
     ///
     /// # Errors
     /// [`IpamError::NoHost`], [`IpamError::Full`]; [`IpamError::Taken`] when another one has it, [`IpamError::Reserved`] when it is reserved.
-    pub fn reserve(&mut self, address: Ipv4Addr, holder: Holder) -> Result<(), IpamError> {
-        self.check(address, core::slice::from_ref(&holder))?;
+    pub fn reserve(&mut self, address: Ipv4Addr, holders: &[Holder]) -> Result<(), IpamError> {
+        self.check(address, holders)?;
+        let Some(holder) = holders.first() else { return Ok(()) };
         if self.reserved.len() >= RESERVATIONS && !self.reserved.contains_key(&address.to_bits()) {
             return Err(IpamError::Full);
         }
-        let before = self.reserved.iter().find(|(_, other)| **other == holder).map(|(bits, _)| *bits);
+        let before = self.reserved.iter().find(|(_, other)| *other == holder).map(|(bits, _)| *bits);
         if let Some(before) = before {
             self.unreserve(Ipv4Addr::from_bits(before));
         }
-        self.reserved.insert(address.to_bits(), holder);
+        self.reserved.insert(address.to_bits(), holder.clone());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::Daemon;
 use super::verbs::{done, value};
 use crate::api::leases::{AddressState, Addresses, Kept, Lease, Leased};
 use crate::api::types::{PAGE_ROWS, Page};
-use crate::daemon::registry::check_name;
+use crate::daemon::registry::holder;
 use crate::errors::NameProblem;
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -24,14 +24,6 @@ const OFFERED: Duration = Duration::from_secs(120);
 
 /// How long an address is kept beyond its lease: what its client was told last may be on its way to us when that ends.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// A name or a hardware address.
-fn holder(text: &str) -> Result<Holder> {
-    match text.parse() {
-        Ok(mac) => Ok(Holder::Mac(mac)),
-        Err(_) => check_name(text).map(|()| Holder::Name(text.into())),
-    }
-}
 
 /// Time before or after now, which seconds of another process tell.
 fn before(now: Time, seconds: u64) -> Time {
@@ -157,9 +149,9 @@ impl Daemon {
     }
 
     pub(super) fn reserve_address(&mut self, address: Ipv4Addr, text: &str) -> Result<Value> {
-        let wanted = holder(text)?;
+        let holders = self.registry.holders(text)?;
         self.registry.network.check(address)?;
-        let problem = match self.registry.ipam.reserve(address, wanted) {
+        let problem = match self.registry.ipam.reserve(address, &holders) {
             Ok(()) => {
                 self.saver.mark();
                 return done();
@@ -210,8 +202,8 @@ impl Daemon {
     pub(super) fn adopt_addresses(&mut self, all: &Addresses) {
         let now = clock::now();
         for (address, text) in &all.reserved {
-            if let Ok(holder) = holder(text) {
-                let _ = self.registry.ipam.reserve(*address, holder);
+            if let Ok(holders) = self.registry.holders(text) {
+                let _ = self.registry.ipam.reserve(*address, &holders);
             }
         }
         for Kept { address, holder: text, declined, age } in &all.kept {

@@ -15,6 +15,7 @@ use vswitch_io::clock;
 use vswitch_io::link::{IfName, MTU_MAX, MTU_MIN};
 use vswitch_io::netns::{NsSpec, WatchKind};
 use vswitch_nat::ipam::{Holder, Ipam, IpamError};
+use vswitch_switch::mac::MacParseError;
 use vswitch_switch::{PortId, UnicastMac};
 
 /// Octets of a name at the most: a DNS label's (RFC 1035 2.3.4).
@@ -207,6 +208,19 @@ impl Registry {
         }
     }
 
+    /// A name or a hardware address, and what else the container is known by that has it.
+    pub fn holders(&self, text: &str) -> Result<Vec<Holder>> {
+        let holder = holder(text)?;
+        let container = match &holder {
+            Holder::Name(name) => self.get(name),
+            Holder::Mac(mac) => self.containers.values().find(|container| container.mac == *mac),
+        };
+        let mut holders = vec![holder];
+        holders
+            .extend(container.into_iter().flat_map(|container| [Holder::Name(container.name.clone()), Holder::Mac(container.mac)]));
+        Ok(holders)
+    }
+
     /// Takes a container that another daemon had.
     pub fn adopt(&mut self, container: Container) {
         self.by_port.extend(container.port.map(|port| (port, container.name.clone())));
@@ -297,6 +311,16 @@ pub fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Who an address is reserved for: a hardware address, or a name.
+pub fn holder(text: &str) -> Result<Holder> {
+    match text.parse() {
+        Ok(mac) => Ok(Holder::Mac(mac)),
+        // No name has one.
+        Err(error) if text.contains(':') => Err(MacParseError::into(error)),
+        Err(_) => check_name(text).map(|()| Holder::Name(text.into())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,12 +361,19 @@ mod tests {
         assert_eq!(registry.reserve(&wanted("f", 10)).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2), "soon, but better than none");
         registry.remove("f").unwrap();
         let by_mac = Holder::Mac(UnicastMac::for_ipv4([1, 2, 3, 4]));
-        registry.ipam.reserve(Ipv4Addr::new(10, 10, 1, 2), by_mac).unwrap();
+        registry.ipam.reserve(Ipv4Addr::new(10, 10, 1, 2), &[by_mac]).unwrap();
         let error =
             registry.reserve(&Reserve { ip: Some(Ipv4Addr::new(10, 10, 1, 2)), ..wanted("f", 10) }).unwrap_err().to_string();
         assert!(error.contains("--ip 10.10.1.2 is reserved for 02:58:01:02:03:04"), "{error}");
         let of_mac = Reserve { mac: Some("02:58:01:02:03:04".into()), ..wanted("f", 10) };
         assert_eq!(registry.reserve(&of_mac).unwrap().ip, Ipv4Addr::new(10, 10, 1, 2));
+        // Its own, by whichever of the two it is called.
+        for text in ["f", "02:58:01:02:03:04"] {
+            let holders = registry.holders(text).unwrap();
+            registry.ipam.reserve(Ipv4Addr::new(10, 10, 1, 2), &holders).unwrap();
+            assert_eq!(registry.ipam.reservations().next().unwrap().1.to_string(), text);
+        }
+        assert_eq!(registry.holders("nobody").unwrap(), [Holder::Name("nobody".into())]);
     }
 
     #[test]

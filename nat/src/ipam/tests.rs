@@ -87,10 +87,10 @@ fn who_asks_gets_nothing_that_others_are_kept_from() {
 #[test]
 fn a_reserved_address_is_its_holders() {
     let mut ipam = small();
-    ipam.reserve(ip(2), name("db")).unwrap();
-    assert_eq!(ipam.reserve(ip(2), name("x")), Err(IpamError::Reserved(name("db"))));
+    ipam.reserve(ip(2), &[name("db")]).unwrap();
+    assert_eq!(ipam.reserve(ip(2), &[name("x")]), Err(IpamError::Reserved(name("db"))));
     assert_eq!(give(&mut ipam, "a"), Ok(ip(3)));
-    assert_eq!(ipam.reserve(ip(3), name("x")), Err(IpamError::Taken(name("a"))));
+    assert_eq!(ipam.reserve(ip(3), &[name("x")]), Err(IpamError::Taken(name("a"))));
     assert_eq!(ipam.check(ip(2), &[name("a")]), Err(IpamError::Reserved(name("db"))));
     assert_eq!(ipam.usage().reserved, 1);
     assert_eq!(give(&mut ipam, "db"), Ok(ip(2)));
@@ -101,13 +101,13 @@ fn a_reserved_address_is_its_holders() {
     assert!(matches!(give(&mut ipam, "e"), Err(IpamError::Exhausted(Usage { hosts: 5, held: 4, reserved: 1, .. }))));
     // One holder has one reservation; what is no longer reserved is anybody's.
     ipam.release(ip(4), at(2));
-    ipam.reserve(ip(4), name("db")).unwrap();
+    ipam.reserve(ip(4), &[name("db")]).unwrap();
     assert_eq!(ipam.reservations().collect::<Vec<_>>(), vec![(ip(4), &name("db"))]);
     assert_eq!(give(&mut ipam, "e"), Ok(ip(2)));
     let mut passed = small();
-    passed.reserve(ip(2), name("db")).unwrap();
+    passed.reserve(ip(2), &[name("db")]).unwrap();
     assert_eq!(give(&mut passed, "a"), Ok(ip(3)));
-    passed.reserve(ip(5), name("db")).unwrap();
+    passed.reserve(ip(5), &[name("db")]).unwrap();
     assert_eq!(give(&mut passed, "b"), Ok(ip(2)), "reserved no longer, and never had");
     assert_eq!(ipam.unreserve(ip(4)), Some(name("db")));
     assert_eq!(give(&mut ipam, "f"), Ok(ip(4)));
@@ -117,9 +117,14 @@ fn a_reserved_address_is_its_holders() {
 fn a_mac_and_a_name_are_one_holder() {
     let mut ipam = small();
     let mac = Holder::Mac(UnicastMac::for_ipv4([10, 0, 0, 9]));
-    ipam.reserve(ip(5), mac.clone()).unwrap();
+    ipam.reserve(ip(5), core::slice::from_ref(&mac)).unwrap();
     assert_eq!(ipam.choose(&[name("a"), mac.clone()]), Ok(ip(5)));
-    assert_eq!(ipam.check(ip(5), &[name("a"), mac]), Ok(()));
+    assert_eq!(ipam.check(ip(5), &[name("a"), mac.clone()]), Ok(()));
+    // Who has an address by one may have it reserved for the other.
+    ipam.hold(ip(6), name("a"), None);
+    assert_eq!(ipam.reserve(ip(6), core::slice::from_ref(&mac)), Err(IpamError::Taken(name("a"))));
+    assert_eq!(ipam.reserve(ip(6), &[mac.clone(), name("a")]), Ok(()));
+    assert_eq!(ipam.reservations().collect::<Vec<_>>(), vec![(ip(6), &mac)]);
 }
 
 #[test]
@@ -217,7 +222,7 @@ proptest! {
                 }
                 3 => prop_assert_eq!(ipam.release(address, now), held.remove(&address).is_some()),
                 4 => prop_assert_eq!(ipam.decline(address, now), held.remove(&address).is_some()),
-                5 => drop(ipam.reserve(address, holder)),
+                5 => drop(ipam.reserve(address, &[holder])),
                 _ => drop(ipam.expire(now)),
             }
             prop_assert!(held.keys().all(|address| ipam.is_host(address.to_bits())));
