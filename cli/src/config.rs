@@ -13,14 +13,16 @@
 //! ip = "10.88.0.9"
 //! vlan = 10                # and every other key of "set"
 //! ```
-//! and the uplink and published ports: see [`outside`].
+//! and the uplink and published ports: see [`outside`]; and reserved addresses: see [`reservations`].
 //!
 //! Reading a file does nothing but read: whether namespaces exist and what has to change is found out later ([`crate::plan`]). A value is
 //! translated into the word that `set` takes and judged by the very code that `set` uses. Every error says file, line and column. A file
 //! has at most [`FILE_OCTETS`].
 pub mod outside;
 mod place;
+pub mod reservations;
 
+use crate::api::leases::Leased;
 use crate::api::outside::Uplink;
 use crate::api::types::{Container, Kind};
 use crate::daemon::{self, network::Network, network6::Ipv6};
@@ -30,6 +32,7 @@ use crate::state::Publish;
 use anyhow::Result;
 use outside::{PublishEntry, UplinkEntry};
 pub use place::{Place, Placed};
+use reservations::ReserveEntry;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
@@ -155,6 +158,7 @@ pub struct Config {
     /// None: it stays as it is.
     pub uplink: Option<UplinkEntry>,
     pub published: Vec<PublishEntry>,
+    pub reserved: Vec<ReserveEntry>,
     /// By name.
     pub containers: Vec<Entry>,
 }
@@ -214,6 +218,7 @@ impl Source<'_> {
             network: NetworkConfig::default(),
             uplink: None,
             published: Vec::new(),
+            reserved: Vec::new(),
             containers: Vec::new(),
         };
         for (key, value) in table.get_ref() {
@@ -222,16 +227,18 @@ impl Source<'_> {
                 "network" => config.network = self.network(self.table(value)?)?,
                 "uplink" => config.uplink = Some(self.uplink(key, value)?),
                 "publish" => config.published = self.publish(self.table(value)?)?,
+                "reservations" => config.reserved = self.reservations(self.table(value)?)?,
                 "container" => {
                     let entries = self.table(value)?.iter().map(|(name, value)| self.container(name, value));
                     config.containers = entries.collect::<Result<_>>()?;
                 }
-                key_text => return Err(self.unknown(key, key_text, "schema, network, uplink, publish, container")),
+                key_text => return Err(self.unknown(key, key_text, "schema, network, uplink, publish, reservations, container")),
             }
         }
         self.unique(&config, "namespace", |entry| Some((entry.wanted.namespace.to_string(), entry.namespace)))?;
         self.unique(&config, "ip", |entry| Some((entry.wanted.ip?, entry.ip)))?;
         self.unique(&config, "mac", |entry| Some((entry.wanted.mac?.mac().0, entry.mac)))?;
+        self.no_ones_reserved(&config)?;
         Ok(config)
     }
 
@@ -417,6 +424,10 @@ pub struct Running {
     pub workers: Workers,
     pub uplink: Option<Uplink>,
     pub published: Vec<Publish>,
+    /// Address and holder.
+    pub reserved: Vec<(Ipv4Addr, String)>,
+    /// Further stations' behind ports.
+    pub leased: Vec<Leased>,
     pub containers: Vec<Container>,
 }
 
@@ -445,6 +456,7 @@ pub fn write(running: &Running) -> Result<String> {
         writeln!(text, "ipv6 = {}", quoted(&running.network.ipv6().to_string()))?;
     }
     text += &outside::write(running.uplink.as_ref(), &running.published)?;
+    text += &reservations::write(&running.reserved);
     for container in &running.containers {
         let name = if container.name.contains('.') { quoted(&container.name) } else { container.name.clone() };
         write!(

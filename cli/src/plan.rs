@@ -1,11 +1,13 @@
 //! What has to change so that a file's containers run: a file and what runs make a [`Plan`], and nothing is done here.
 //!
-//! A change has its order: the switch, then what is published no longer ([`outside`]) or detached, then settings, then what is attached, those
-//! that name their address first, then the uplink and what is published; so an address, a name or a namespace is free before another container gets it. What a port's `set` cannot change (type, address, MTU,
+//! A change has its order: the switch, then what is published ([`outside`]) or reserved ([`reservations`]) no longer or detached, then
+//! settings, then what is reserved, then what is attached, those that name their address first, then the uplink and what is published; so an
+//! address, a name or a namespace is free before another container gets it. What a port's `set` cannot change (type, address, MTU,
 //! interface, namespace) is changed by detaching and attaching again. A file's container is the file's: settings that are not written are
 //! default. An address or MAC that is not written is whatever it is, and so are the switch's settings and the uplink. Containers that are not in the file
 //! stay, unless `prune`. A plan that was carried out leaves an empty one.
 mod outside;
+mod reservations;
 
 use crate::api::types::Container;
 use crate::config::outside::Uplink;
@@ -17,6 +19,7 @@ use crate::publish::Spec;
 use crate::settings::{self, Unregistered, Workers};
 use crate::state::Publish;
 use anyhow::{Context, Result};
+use reservations::Reservations;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -62,6 +65,14 @@ pub enum Change {
         why: String,
     },
     Publish(Publish),
+    Unreserve {
+        address: Ipv4Addr,
+        why: String,
+    },
+    Reserve {
+        address: Ipv4Addr,
+        holder: String,
+    },
 }
 
 /// Changes in the order in which they are made.
@@ -102,6 +113,8 @@ impl fmt::Display for Change {
                 write!(f, "+ publish {spec}: to {}", names.join(", "))?;
                 from.iter().try_for_each(|net| write!(f, ", from {net}"))
             }
+            Self::Unreserve { address, why } => write!(f, "- reserve {address}: {why}"),
+            Self::Reserve { address, holder } => write!(f, "+ reserve {address}: for {holder}"),
         }
     }
 }
@@ -135,6 +148,7 @@ pub fn plan(config: &Config, running: Option<&Running>, found: &BTreeMap<String,
             network
         }
     };
+    let reserved = Reservations::of(config, running, prune)?;
     // An address that the file gives to one, another has to leave.
     let claims: HashMap<Ipv4Addr, &str> =
         entries.iter().filter_map(|(entry, _)| Some((entry.wanted.ip?, entry.wanted.name.as_str()))).collect();
@@ -147,6 +161,8 @@ pub fn plan(config: &Config, running: Option<&Running>, found: &BTreeMap<String,
             None => attach.push((entry, inode, entry.wanted.clone())),
             Some(container) => {
                 let claimed = claims.get(&container.ip).copied().filter(|name| *name != container.name);
+                let mac = entry.wanted.mac.or_else(|| container.mac.parse().ok());
+                let claimed = claimed.or_else(|| reserved.other(container.ip, &container.name, mac));
                 match why_again(&entry.wanted, inode, container, claimed) {
                     None => set.extend(set_port(&entry.wanted, container)?),
                     Some(why) => {
@@ -165,7 +181,9 @@ pub fn plan(config: &Config, running: Option<&Running>, found: &BTreeMap<String,
     let staying: Vec<&Container> = containers.iter().filter(|container| !detach.contains_key(container.name.as_str())).collect();
     for (entry, inode, wanted) in &attach {
         is_free(config, entry, *inode, wanted, &staying)?;
+        reserved.judge_attach(config, entry, wanted)?;
     }
+    reserved.judge(config, network, &staying, running.map_or(&[], |running| &running.leased))?;
     attach.sort_by_key(|(_, _, wanted)| wanted.ip.is_none());
     let staying = staying.iter().map(|container| container.name.as_str());
     let there = outside::Containers {
@@ -174,8 +192,10 @@ pub fn plan(config: &Config, running: Option<&Running>, found: &BTreeMap<String,
     };
     let published = outside::published(config, running, &there, prune)?;
     changes.extend(published.before);
+    changes.extend(reserved.before.iter().cloned());
     changes.extend(detach.into_iter().map(|(name, why)| Change::Detach { name: name.into(), why }));
     changes.append(&mut set);
+    changes.extend(reserved.after());
     changes.extend(attach.into_iter().map(|(_, _, wanted)| Change::Attach(wanted)));
     if let Some(entry) = &config.uplink {
         changes.extend(outside::uplink(entry, config, running)?);

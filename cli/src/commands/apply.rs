@@ -1,7 +1,8 @@
 //! `apply`: makes what runs as a file has it. Each change takes the road of the command that makes it by hand; containers are attached by
 //! processes of their own, for entering a namespace is for good. And `show --config`, which writes such a file.
-use super::{publish, show, up, uplink};
+use super::{leases, publish, show, up, uplink};
 use crate::api::client::Client;
+use crate::api::leases::{AddressState, Lease, Leased};
 use crate::api::types::{Published, Verb};
 use crate::args::{Apply, Up};
 use crate::config::outside::Uplink;
@@ -88,6 +89,7 @@ fn running() -> Result<Option<Running>> {
 
 fn ask(client: &mut Client) -> Result<Running> {
     let info = show::info(client)?;
+    let leases = leases::all(client)?;
     Ok(Running {
         network: Network::parse(&info.subnet, Some(info.gateway))?.with_ipv6(info.ipv6),
         ageing: info.ageing,
@@ -97,12 +99,20 @@ fn ask(client: &mut Client) -> Result<Running> {
         workers: info.workers,
         uplink: client.ask(Verb::Uplink, &[])?,
         published: client.ask::<Vec<Published>>(Verb::Published, &[])?.into_iter().map(publish).collect(),
+        reserved: leases.iter().filter_map(|lease| Some((lease.address, lease.reserved_for.clone()?))).collect(),
+        leased: leases.into_iter().filter_map(leased).collect(),
         containers: show::containers(client)?,
     })
 }
 
 fn publish(Published { spec, names, from, .. }: Published) -> Publish {
     Publish { spec, names, from }
+}
+
+/// A further station's lease, if it is one.
+fn leased(lease: Lease) -> Option<Leased> {
+    let is_leased = lease.state == AddressState::Leased;
+    is_leased.then_some(Leased { address: lease.address, mac: lease.holder, container: lease.container?, seconds: lease.dhcp? })
 }
 
 /// Starts the switch.
@@ -147,6 +157,10 @@ fn make(change: &Change) -> Result<()> {
         Change::Unpublish { spec, .. } => Client::connect()?.ask(Verb::Unpublish { port: spec.port(), name: None }, &[]),
         Change::Publish(Publish { spec, names, from }) => {
             publish::publish(&mut Client::connect()?, spec.parse()?, names.clone(), from.clone())
+        }
+        Change::Unreserve { address, .. } => leases::unreserve(*address),
+        Change::Reserve { address, holder } => {
+            Client::connect()?.ask(Verb::ReserveAddress { address: *address, holder: holder.clone() }, &[])
         }
     }
 }

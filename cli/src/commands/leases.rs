@@ -6,8 +6,13 @@ use crate::print;
 use anyhow::Result;
 use std::net::Ipv4Addr;
 
+/// All that is known of addresses.
+pub fn all(client: &mut Client) -> Result<Vec<Lease>> {
+    client.pages(|after: Option<Ipv4Addr>| Verb::Leases { after })
+}
+
 pub fn run(json: bool) -> Result<()> {
-    let leases: Vec<Lease> = Client::connect()?.pages(|after: Option<Ipv4Addr>| Verb::Leases { after })?;
+    let leases = all(&mut Client::connect()?)?;
     if json {
         return print::json(&leases);
     }

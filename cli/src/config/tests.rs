@@ -50,6 +50,10 @@ mac = "02:00:00:00:00:05"
 [publish]
 "8080:80" = "web"
 "53:53/udp" = { to = ["web", "db.1"], from = "192.0.2.0/24" }
+
+[reservations]
+"10.10.1.9" = "db.1"
+"10.10.1.10" = "52:54:00:00:00:0A"
 "#;
 
 #[test]
@@ -83,8 +87,10 @@ fn a_whole_file() {
     assert_eq!(uplink.to_string(), said);
     let published: Vec<_> = config.published.iter().map(|entry| (entry.spec.to_string(), entry.names.len(), &entry.from)).collect();
     assert_eq!(published, [("53:53/udp".into(), 2, &vec!["192.0.2.0/24".into()]), ("8080:80/tcp".into(), 1, &vec![])]);
+    let reserved: Vec<_> = config.reserved.iter().map(|entry| (entry.address.to_string(), entry.holder.as_str())).collect();
+    assert_eq!(reserved, [("10.10.1.10".into(), "52:54:00:00:00:0a"), ("10.10.1.9".into(), "db.1")]);
     let empty = parsed("schema = 1").unwrap();
-    assert!(empty.uplink.is_none() && empty.published.is_empty());
+    assert!(empty.uplink.is_none() && empty.published.is_empty() && empty.reserved.is_empty());
     assert!(empty.containers.is_empty() && empty.network.subnet.is_none());
 }
 
@@ -138,7 +144,7 @@ fn errors_say_where() {
         (
             "schema = 1\nnetworks = 1",
             "2:1: ",
-            "there is no key \"networks\" here: choose of schema, network, uplink, publish, container",
+            "there is no key \"networks\" here: choose of schema, network, uplink, publish, reservations, container",
         ),
         ("schema = 1\nnetwork = 1", "2:11: ", "this is no table"),
         ("schema = 1\n[network]\nsubnets = 1", "3:1: ", "choose of subnet, gateway, ageing"),
@@ -185,6 +191,25 @@ fn errors_say_where() {
         ("schema = 1\n[publish]\n\"80:80\" = { to = \"a\", from = \"x\" }", "3:30: ", "from x is no network"),
         ("schema = 1\n[publish]\n\"80:80\" = { to = \"a\", port = 1 }", "3:23: ", "choose of to, from"),
         ("schema = 1\n[publish]\n\"90:80\" = \"a\"\n\"80-99:80-99\" = \"b\"", "4:1: ", "port 90 is published to a already"),
+        ("schema = 1\nreservations = 1", "2:16: ", "this is no table"),
+        ("schema = 1\n[reservations]\n10.88.0.9 = \"web\"", "3:1: ", "\"10\" is no address: write \"A.B.C.D\" = \"web\""),
+        ("schema = 1\n[reservations]\n\"fd00::1\" = \"web\"", "3:1: ", "\"fd00::1\" is no address: "),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = [\"web\"]", "3:15: ", "this is no string"),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = \"a b\"", "3:15: ", "\"a b\" cannot be a name"),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = \"gateway\"", "3:15: ", "means the gateway itself"),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = \"52:54:00\"", "3:15: ", "not a MAC address: write six"),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = \"01:00:5e:00:00:01\"", "3:15: ", "not one station's"),
+        ("schema = 1\n[reservations]\n\"10.88.0.9\" = \"a\"\n\"10.88.0.9\" = \"b\"", "4:1: ", "duplicate key"),
+        (
+            "schema = 1\n[reservations]\n\"10.88.0.9\" = \"02:00:00:00:00:0a\"\n\"10.88.0.10\" = \"02:00:00:00:00:0A\"",
+            "4:1: ",
+            "02:00:00:00:00:0a has 10.88.0.9 in the file already: leave",
+        ),
+        (
+            &web("ip = \"10.88.0.9\"\n[reservations]\n\"10.88.0.9\" = \"db\""),
+            "4:6: ",
+            "this ip is reserved for db in the file: choose another",
+        ),
         (&web("vlna = 10"), "4:1: ", "there is no key \"vlna\" here: choose of namespace, type, ip, mac, mtu, ifname, vlan, trunk"),
         (&web("vlan = 5000"), "4:8: ", "cannot set vlan=5000: not a VLAN"),
         (&web("vlan = 1.5"), "4:8: ", "this cannot be set: write a number, a string, true or false"),
@@ -280,6 +305,8 @@ fn what_is_written_is_read() {
         workers: Workers(4),
         uplink: None,
         published: Vec::new(),
+        reserved: vec![("10.10.1.1".parse().unwrap(), "a".into()), ("10.10.1.2".parse().unwrap(), "02:58:0a:0a:01:02".into())],
+        leased: Vec::new(),
         containers: vec![
             row("a", 1, &[]),
             row("b.c", 2, &["vlan=10", "isolated=on", "guard=off", "storm-unknown=off", "storm-broadcast=7"]),
@@ -295,6 +322,8 @@ fn what_is_written_is_read() {
     assert_eq!(config.network.group_forward.as_deref(), Some("off"));
     assert_eq!((config.network.suppress, config.network.unregistered), (Some(false), Some(Unregistered::Drop)));
     assert_eq!(config.containers.len(), running.containers.len());
+    let reserved: Vec<_> = config.reserved.iter().map(|entry| (entry.address, entry.holder.clone())).collect();
+    assert_eq!(reserved, running.reserved, "for who has it by the one or the other");
     for (entry, container) in config.containers.iter().zip(&running.containers) {
         let mac: UnicastMac = container.mac.parse().unwrap();
         let wanted = &entry.wanted;

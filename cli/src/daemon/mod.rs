@@ -39,7 +39,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use notify::Notify;
 use registry::Registry;
-pub use registry::{NAME_OCTETS, check_kind, check_name};
+pub use registry::{NAME_OCTETS, check_kind, check_name, holder};
 use resolvers::Resolvers;
 use saver::Saver;
 use std::collections::HashMap;

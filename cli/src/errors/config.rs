@@ -2,6 +2,7 @@
 use crate::config::{FILE_OCTETS, SCHEMA};
 use crate::settings::{TABLE_LIMIT, WORKERS};
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::ExitStatus;
 use thiserror::Error;
 use vswitch_io::link::{MTU_MAX, MTU_MIN};
@@ -31,7 +32,7 @@ pub enum ConfigProblem {
     TwoWays { one: &'static str, other: &'static str },
 
     // A value.
-    #[error("this is no table: write [network], [uplink], [publish] or [container.NAME]")]
+    #[error("this is no table: write [network], [uplink], [publish], [reservations] or [container.NAME]")]
     NoTable,
     #[error("this is no number: write one without quotation marks")]
     NoNumber,
@@ -67,6 +68,12 @@ pub enum ConfigProblem {
     NoContainer { name: String },
     #[error("this {what} is that of container {other} too: choose another")]
     Twice { what: &'static str, other: String },
+    #[error("{key:?} is no address: write \"A.B.C.D\" = \"web\", each in quotation marks")]
+    NoReservation { key: String },
+    #[error("{holder} has {other} in the file already: leave one out")]
+    ReservedTwice { holder: String, other: Ipv4Addr },
+    #[error("this ip is reserved for {holder} in the file: choose another")]
+    ReservedFor { holder: String },
     #[error("this is the namespace of container {other} too: choose another")]
     OneNamespace { other: String },
 
@@ -82,7 +89,6 @@ pub enum ConfigProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
     use std::os::unix::process::ExitStatusExt;
 
     table! { ConfigProblem:
@@ -97,7 +103,7 @@ mod tests {
         OtherSchema {} => "this vswitch knows schema 1 only: write \"schema = 1\"",
         NoKey { key: "vlna".into(), known: "vlan, trunk".into() } => "there is no key \"vlna\" here: choose of vlan, trunk",
         TwoWays { one: "vlan", other: "trunk" } => "vlan and trunk are two ways to set one thing: leave one out",
-        NoTable {} => "this is no table: write [network], [uplink], [publish] or [container.NAME]",
+        NoTable {} => "this is no table: write [network], [uplink], [publish], [reservations] or [container.NAME]",
         NoNumber {} => "this is no number: write one without quotation marks",
         NoString {} => "this is no string: write it in quotation marks",
         NoValue {} => "this cannot be set: write a number, a string, true or false",
@@ -116,6 +122,10 @@ mod tests {
         NoContainer { name: "web".into() }
             => "there is no container \"web\" in the file or attached: write its table, or another name",
         Twice { what: "ip", other: "web".into() } => "this ip is that of container web too: choose another",
+        NoReservation { key: "10".into() } => "\"10\" is no address: write \"A.B.C.D\" = \"web\", each in quotation marks",
+        ReservedTwice { holder: "web".into(), other: Ipv4Addr::new(10, 88, 0, 9) }
+            => "web has 10.88.0.9 in the file already: leave one out",
+        ReservedFor { holder: "web".into() } => "this ip is reserved for web in the file: choose another",
         OneNamespace { other: "web".into() } => "this is the namespace of container web too: choose another",
         Fixed { key: "fdb-limit", is: "16".into() }
             => "fdb-limit is 16 and cannot change while the switch runs: \"vswitch down\" first",

@@ -2,6 +2,7 @@ use super::*;
 use crate::api::outside;
 use crate::api::types::Kind;
 use crate::config::parse;
+use crate::daemon::holder;
 use vswitch_nat::ipam::{Holder, Ipam};
 use vswitch_switch::UnicastMac;
 
@@ -31,6 +32,8 @@ fn nothing_attached() -> Running {
         workers: settings::Workers::default(),
         uplink: None,
         published: Vec::new(),
+        reserved: Vec::new(),
+        leased: Vec::new(),
         containers: Vec::new(),
     }
 }
@@ -89,6 +92,21 @@ fn carried_out(plan: &Plan, running: Option<&Running>) -> Running {
                 assert!(!publish.names.is_empty() && publish.names.iter().all(is_attached), "{publish:?}");
                 running.published.push(publish.clone());
             }
+            Change::Unreserve { address, .. } => {
+                let before = running.reserved.len();
+                running.reserved.retain(|(reserved, _)| reserved != address);
+                assert_eq!(running.reserved.len(), before - 1, "{address} is not reserved");
+            }
+            Change::Reserve { address, holder } => {
+                running.network.check(*address).unwrap();
+                for (reserved, other) in &running.reserved {
+                    assert!(reserved != address && other != holder, "{address} for {holder}");
+                }
+                let is_its = |container: &Container| container.name == *holder || container.mac == *holder;
+                assert!(!running.containers.iter().any(|container| container.ip == *address && !is_its(container)), "{address}");
+                running.reserved.push((*address, holder.clone()));
+                running.reserved.sort_unstable();
+            }
             Change::Set { name, to, .. } => {
                 let container = running.containers.iter_mut().find(|container| container.name == *name).unwrap();
                 let mac = container.mac.parse().unwrap();
@@ -112,7 +130,17 @@ fn attached(wanted: &Wanted, running: &Running) -> Container {
     for other in &running.containers {
         ipam.hold(other.ip, Holder::Name(other.name.clone()), None);
     }
-    let ip = wanted.ip.unwrap_or_else(|| ipam.choose(&[]).unwrap());
+    for (address, text) in &running.reserved {
+        ipam.reserve(
+            *address,
+            &[holder(text).unwrap(), ipam.get(*address).map_or_else(|| holder(text).unwrap(), |(at, _)| at.clone())],
+        )
+        .unwrap();
+    }
+    let holders: Vec<Holder> =
+        [Some(Holder::Name(wanted.name.clone())), wanted.mac.map(Holder::Mac)].into_iter().flatten().collect();
+    let ip = wanted.ip.unwrap_or_else(|| ipam.choose(&holders).unwrap());
+    ipam.check(ip, &holders).unwrap();
     let mac = wanted.mac.unwrap_or_else(|| UnicastMac::for_ipv4(ip.octets()));
     let namespace = wanted.namespace.to_string();
     Container {
@@ -149,8 +177,20 @@ type = "veth"
 trunk = "10,20"
 "#;
 
+const RESERVED: &str = r#"
+[reservations]
+"10.88.0.2" = "a"
+"10.88.0.7" = "b"
+"10.88.0.8" = "52:54:00:00:00:01"
+"10.88.0.9" = "nobody"
+[container.a]
+namespace = "n1"
+[container.b]
+namespace = "n2"
+"#;
+
 /// Files of which each can follow each.
-const FILES: [&str; 13] = [
+const FILES: [&str; 17] = [
     "",
     THREE,
     "[container.a]\nnamespace = \"n1\"",
@@ -165,6 +205,12 @@ const FILES: [&str; 13] = [
     "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\ndhcp = true\nip = \"2001:db8::2/64\"\ngateway = \"fe80::1\"",
     "[uplink]\ntype = \"packet\"\ninterface = \"eth0\"\nip = \"198.51.100.3/24\"\nmac = \"02:00:00:00:00:07\"\n\
      [container.b]\nnamespace = \"n1\"\n[publish]\n\"192.0.2.1:8080:80\" = \"b\"\n\"192.0.2.2:8080:80\" = { to = \"b\", from = \"10.0.0.0/8\" }",
+    RESERVED,
+    "[reservations]\n\"10.88.0.7\" = \"a\"\n\"10.88.0.2\" = \"b\"\n\"10.88.0.9\" = \"52:54:00:00:00:01\"",
+    "[reservations]\n\"10.88.0.2\" = \"02:00:00:00:00:01\"\n[container.a]\nnamespace = \"n1\"\nmac = \"02:00:00:00:00:01\"\n\
+     [container.b]\nnamespace = \"n2\"",
+    "[reservations]\n\"10.88.0.3\" = \"a\"\n\"10.88.0.4\" = \"b\"\n[container.a]\nnamespace = \"n2\"\nip = \"10.88.0.3\"\n\
+     [container.b]\nnamespace = \"/n1\"\nip = \"10.88.0.2\"",
 ];
 
 const OUTSIDE: &str = r#"
@@ -292,6 +338,40 @@ fn the_uplink_and_published_ports_have_a_line_for_each_change() {
 }
 
 #[test]
+fn reserved_addresses_have_a_line_for_each_change() {
+    let plan = planned(RESERVED, None, false).unwrap();
+    let reserve = "+ reserve 10.88.0.2: for a\n+ reserve 10.88.0.7: for b\n+ reserve 10.88.0.8: for 52:54:00:00:00:01\n\
+                   + reserve 10.88.0.9: for nobody\n";
+    assert_eq!(plan.to_string(), format!("+ switch: start\n{reserve}+ a: namespace n1\n+ b: namespace n2\n"));
+    let running = carried_out(&plan, None);
+    let addresses: Vec<_> = running.containers.iter().map(|container| container.ip.to_string()).collect();
+    assert_eq!(addresses, ["10.88.0.2", "10.88.0.7"], "reserved first, then attached");
+    let show = |text: &str, prune| planned(text, Some(&running), prune).unwrap().to_string();
+    assert_eq!(show(RESERVED, true), "nothing to change\n");
+    let without = RESERVED.replace("\"10.88.0.9\" = \"nobody\"\n", "");
+    assert_eq!(show(&without, false), "nothing to change\n", "it stays");
+    assert_eq!(show(&without, true), "- reserve 10.88.0.9: not in the file\n");
+    assert_eq!(show("", false), "nothing to change\n");
+    // Another holder; and the holder elsewhere, which has one only.
+    assert_eq!(
+        show("[reservations]\n\"10.88.0.9\" = \"52:54:00:00:00:01\"", false),
+        "- reserve 10.88.0.8: 52:54:00:00:00:01 has 10.88.0.9 in the file\n- reserve 10.88.0.9: other in the file\n\
+         + reserve 10.88.0.9: for 52:54:00:00:00:01\n"
+    );
+    // Who may have another address leaves the one that is for somebody else, and gets its own.
+    assert_eq!(
+        show(&RESERVED.replace("\"a\"", "\"x\"").replace("\"b\"", "\"a\""), false),
+        "- reserve 10.88.0.2: other in the file\n- reserve 10.88.0.7: other in the file\n- a: ip 10.88.0.2 is for x\n\
+         - b: ip 10.88.0.7 is for a\n+ reserve 10.88.0.2: for x\n+ reserve 10.88.0.7: for a\n+ a: namespace n1\n+ b: namespace n2\n"
+    );
+    // For the hardware address of who has it, it may stay there.
+    assert_eq!(
+        show("[reservations]\n\"10.88.0.2\" = \"02:58:0a:58:00:02\"\n[container.a]\nnamespace = \"n1\"", false),
+        "- reserve 10.88.0.2: other in the file\n+ reserve 10.88.0.2: for 02:58:0a:58:00:02\n"
+    );
+}
+
+#[test]
 fn what_has_no_namespace_is_let_be() {
     let running = carried_out(&planned(THREE, None, false).unwrap(), None);
     let config = config(&THREE.replace("vlan = 10\n", "vlan = 20\n"));
@@ -347,6 +427,23 @@ fn what_cannot_be_is_an_error_at_its_place() {
         let error = planned(text, Some(&running), false).unwrap_err().to_string();
         assert!(error.starts_with(&format!("net.toml:{start}")) && error.contains(part), "{text}\n{error}");
     }
+    let mut running = carried_out(&planned(RESERVED, None, false).unwrap(), None);
+    let (address, mac) = (Ipv4Addr::new(10, 88, 0, 20), "52:54:00:00:00:02".to_owned());
+    running.leased.push(crate::api::leases::Leased { address, mac, container: "b".into(), seconds: 9 });
+    for (text, start, part) in [
+        ("[reservations]\n\"10.89.0.1\" = \"x\"", "3:1: ", "ip 10.89.0.1 is outside network default (10.88.0.0/20): choose"),
+        ("[reservations]\n\"10.88.0.1\" = \"x\"", "3:1: ", "is the gateway's"),
+        ("[reservations]\n\"10.88.0.2\" = \"x\"", "3:1: ", "this address is attached as a already: \"vswitch detach a\" first"),
+        ("[reservations]\n\"10.88.0.20\" = \"x\"", "3:1: ", "10.88.0.20 is taken by 52:54:00:00:00:02: "),
+        ("[container.x]\nnamespace = \"n9\"\nip = \"10.88.0.9\"", "4:6: ", "ip 10.88.0.9 is reserved for nobody: choose another"),
+    ] {
+        let error = planned(text, Some(&running), false).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("net.toml:{start}")) && error.contains(part), "{text}\n{error}");
+    }
+    assert!(planned("[reservations]\n\"10.88.0.20\" = \"52:54:00:00:00:02\"", Some(&running), false).is_ok(), "its own");
+    running.reserved = (0..4_096).map(|bits| (Ipv4Addr::from_bits(0x0a58_0100 + bits), format!("h{bits}"))).collect();
+    let error = planned("[reservations]\n\"10.88.0.20\" = \"x\"", Some(&running), false).unwrap_err().to_string();
+    assert!(error.starts_with("net.toml:3:1: there are 4096 reservations already: "), "{error}");
     // Nothing runs, but the file says the subnet.
     let text = "[network]\nsubnet = \"10.9.0.0/24\"\n[container.x]\nnamespace = \"n9\"\nip = \"10.89.0.1\"";
     assert!(planned(text, None, false).unwrap_err().to_string().starts_with("net.toml:6:6: ip 10.89.0.1 is outside"));
