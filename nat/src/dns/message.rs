@@ -61,6 +61,8 @@ pub mod kind {
     pub const HINFO: u16 = 13;
     pub const AAAA: u16 = 28;
     pub const OPT: u16 = 41;
+    pub const DS: u16 = 43;
+    pub const DNSKEY: u16 = 48;
     pub const IXFR: u16 = 251;
     pub const AXFR: u16 = 252;
     pub const ANY: u16 = 255;

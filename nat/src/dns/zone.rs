@@ -3,7 +3,8 @@
 //! Theory. A container is NAME and NAME.[`DOMAIN`], and so is each of its aliases; its addresses lead back to the first. All of it is in
 //! [`Stations`], nothing is kept here, so an answer is as new as the station. What is ours is never asked of anybody else:
 //! - whatever is below the domain, known or not;
-//! - a single label's addresses: no resolver of the world has one (RFC 7719 "single-label"; it would leak what containers are called);
+//! - a single label, whatever is asked of it but [`TOP_LEVEL`]: no resolver of the world has one (RFC 7719 "single-label"; it would leak what
+//!   containers are called, for browsers and others ask for HTTPS and SRV beside addresses);
 //! - the reverse of an address inside, known or not;
 //! - `localhost`, and what is below it (RFC 6761 6.3).
 //!
@@ -22,6 +23,8 @@ pub const TTL: u32 = 5;
 pub const GATEWAY: &str = "gateway";
 /// The labels of [`DOMAIN`].
 const SUFFIX: [&str; 2] = ["vswitch", "internal"];
+/// What the world is asked of a single label: who resolves or validates for itself asks of a top level domain (RFC 9156 2.3, RFC 4035 4).
+const TOP_LEVEL: [u16; 4] = [kind::NS, kind::SOA, kind::DS, kind::DNSKEY];
 /// RFC 8482 4.2: what is said instead of everything.
 const CPU: &[u8] = b"RFC8482";
 
@@ -94,10 +97,10 @@ fn find<'a>(stations: &'a Stations, config: &GatewayConfig, question: &Question)
     if name.ends_with(&["localhost"]) {
         return Some((Held::Loopback, labels - 1));
     }
-    // Root and its servers are the world's, and so is what is asked of a single label but addresses (`NS com`).
+    // Root and its servers are the world's.
     match named(stations, name, labels) {
         Some(held) => Some((held, labels)),
-        None if labels == 1 && [kind::A, kind::AAAA].contains(&question.kind) => Some((Held::Unknown, labels)),
+        None if labels == 1 && !TOP_LEVEL.contains(&question.kind) => Some((Held::Unknown, labels)),
         None => None,
     }
 }
