@@ -195,3 +195,114 @@ fn a_subnet_that_is_full_says_so_and_what_rests_is_used_then() {
     assert!(switch.attach(&[&all[5].name]).starts_with("10.10.1.5"));
     assert!(switch.attach(&[&all[1].name]).starts_with("10.10.1.3"), "its own");
 }
+
+/// All that a daemon which was killed knew of addresses and names; who renews goes on with its address.
+#[test]
+fn leases_reservations_and_aliases_outlive_a_daemon_that_is_killed() {
+    let Some(()) = privileged() else { return };
+    let (stage, [web, db, vm, gone]) = (Stage::new(), ["dhcp-kw", "dhcp-kd", "dhcp-kv", "dhcp-kg"].map(TestNs::new));
+    let switch = &stage.switch;
+    // One that was asked for, one that is reserved for who has it by its hardware address, one that a further station leased.
+    switch.ok(&["reserve", "10.10.1.40", "02:00:00:00:00:40"]);
+    switch.ok(&["reserve", "10.10.1.50", "later"]);
+    switch.ok(&["reserve", "10.10.1.60", "52:54:00:00:00:01"]);
+    let web_line =
+        ["attach", &web.name, "--name", "web", "--no-config", "--ip", "10.10.1.30", "--alias", "www", "--alias", "api.test"];
+    switch.ok(&web_line);
+    assert_eq!(
+        switch.attach(&[&db.name, "--name", "db", "--mac", "02:00:00:00:00:40", "--no-config", "--alias", "store"]),
+        "10.10.1.40"
+    );
+    switch.attach(&[&vm.name, "--name", "vm", "--no-guard"]);
+    switch.attach(&[&gone.name, "--name", "gone", "--ip", "10.10.1.70"]);
+    switch.ok(&["detach", "gone"]);
+    let add_station = || {
+        let add = ["link", "add", "vm0", "link", "eth0", "address", "52:54:00:00:00:01", "type", "macvlan", "mode", "bridge"];
+        ip(&[&["-n", &vm.name][..], &add].concat());
+        ip(&["-n", &vm.name, "link", "set", "vm0", "up"]);
+    };
+    add_station();
+    assert!(stage.lease(&vm, "vm0", &[]).contains("ip=10.10.1.60 "));
+    let udhcpc = |more: &[&str]| {
+        let words = stage.udhcpc("eth0", more);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Background::start(inside(&web, &words).stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    let mut client = udhcpc(&[]);
+    stage.wait_for("bound ip=10.10.1.30 ");
+    let [conf, leases, pid, script] = ["conf", "leases", "pid", "script"].map(|name| stage.path(name).display().to_string());
+    std::fs::write(&conf, "request subnet-mask, routers;\n").unwrap();
+    let dhclient = || {
+        let words = ["dhclient", "-v", "-1", "-cf", &conf, "-lf", &leases, "-pf", &pid, "-sf", &script, "eth0"];
+        let output = inside(&db, &words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("DHCPACK of 10.10.1.40 from 10.10.1.1"), "{said}");
+        said
+    };
+    // It goes on in the background, and writes its number there.
+    let end_dhclient = || {
+        let number = || std::fs::read_to_string(&pid).ok().filter(|text| text.ends_with('\n'));
+        wait_for("dhclient's number", || number().is_some());
+        assert!(inside(&db, &["kill", "-9", number().unwrap().trim()]).status().unwrap().success());
+        std::fs::remove_file(&pid).unwrap();
+    };
+    dhclient();
+    end_dhclient();
+    let names = ["www", "api.test", "store", "web", "db.vswitch.internal", "gone"];
+    let answers = || names.map(|name| inside_ok(&vm, &["dig", "+tries=1", "+short", "@10.10.1.1", name]).trim().to_owned());
+    let expected = ["10.10.1.30", "10.10.1.30", "10.10.1.40", "10.10.1.30", "10.10.1.40", ""];
+    assert_eq!(answers(), expected);
+    // All but how long each is so.
+    let rows = || {
+        let mut rows = switch.json(&["leases"]).as_array().unwrap().clone();
+        for row in &mut rows {
+            let told = row["dhcp"].as_u64();
+            assert!(told.is_none_or(|seconds| (3_400..=3_600).contains(&seconds)), "{row}");
+            (row["dhcp"], row["age"]) = (told.is_some().into(), row["age"].is_u64().into());
+        }
+        rows
+    };
+    let before = rows();
+    let states: Vec<_> = before.iter().map(|row| format!("{} {} {}", row["address"], row["state"], row["dhcp"])).collect();
+    for (address, state, dhcp) in [
+        ("10.10.1.30", "attached", true),
+        ("10.10.1.40", "attached", true),
+        ("10.10.1.50", "reserved", false),
+        ("10.10.1.60", "leased", true),
+        ("10.10.1.70", "quarantine", false),
+    ] {
+        assert!(states.contains(&format!("\"{address}\" \"{state}\" {dhcp}")), "{states:?}");
+    }
+    wait_for("the state", || {
+        let octets = std::fs::read(switch.run_dir().join("state.json")).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&octets).unwrap_or_default();
+        let count = |what: &str| state["addresses"][what].as_array().map_or(0, Vec::len);
+        (count("granted"), count("leased"), count("reserved"), count("kept")) == (2, 1, 3, 1)
+    });
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(switch.pid().unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let said = switch.ok(&["restore"]);
+    assert!(said.contains("\nweb: 10.10.1.30/24 by DHCP on eth0, ") && said.ends_with("3 restored, 0 gone\n"), "{said}");
+    assert_eq!(rows(), before);
+    assert_eq!(answers(), expected);
+    // The interface is a new one, so the client of the old one has to be started again; it wants its last address, and renews.
+    client.kill();
+    std::fs::remove_file(stage.path("said")).unwrap();
+    let client = udhcpc(&["-r", "10.10.1.30"]);
+    assert!(stage.wait_for("bound").contains(" ip=10.10.1.30 "));
+    assert!(std::process::Command::new("kill").args(["-USR1", &client.pid()]).status().unwrap().success());
+    assert!(stage.wait_for("renew").contains(" ip=10.10.1.30 "));
+    ping(&web, "10.10.1.1");
+    let said = dhclient();
+    end_dhclient();
+    assert!(!said.contains("DHCPNAK") && !said.contains("DHCPDISCOVER"), "{said}");
+    add_station();
+    assert!(stage.lease(&vm, "vm0", &[]).contains("ip=10.10.1.60 "));
+    assert_eq!(rows(), before);
+    // Nobody else gets what is kept.
+    let refused = switch.fails(1, &["attach", &gone.name, "--name", "x", "--ip", "10.10.1.60"]);
+    assert!(refused.contains("10.10.1.60 is taken by 52:54:00:00:00:01"), "{refused}");
+    let refused = switch.fails(1, &["attach", &gone.name, "--name", "x", "--ip", "10.10.1.50"]);
+    assert!(refused.contains("10.10.1.50 is reserved for later"), "{refused}");
+    assert_eq!(switch.attach(&[&gone.name, "--name", "gone"]), "10.10.1.70", "its last");
+    switch.assert_balanced();
+}
