@@ -2,8 +2,10 @@
 mod common;
 
 use common::{Background, Switch, TestNs, holder, inside_ok, ip, ping, privileged, skip, wait_for};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 fn status(pid: i32, key: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -291,5 +293,90 @@ fn sixty_four_containers_without_root() {
     let output = inside(&holders[0], &["iperf3", "-c", &addresses[63], "-t", "1", "-C", "cubic", "-J"]).output().unwrap();
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(result["end"]["sum_received"]["bytes"].as_u64().unwrap_or(0) > 1 << 20, "{result}");
+    switch.assert_balanced();
+}
+
+/// What a daemon holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    fds: usize,
+    watches: usize,
+}
+
+fn held(pid: i32) -> Held {
+    let fdinfo = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    // One that is closed meanwhile is none.
+    let all: Vec<String> = fdinfo.filter_map(|fd| std::fs::read_to_string(fd.unwrap().path()).ok()).collect();
+    let watches = all.iter().flat_map(|fd| fd.lines()).filter(|line| line.starts_with("inotify ")).count();
+    Held { fds: all.len(), watches }
+}
+
+/// Resident memory in KiB.
+fn resident(pid: i32) -> u64 {
+    status(pid, "VmRSS").trim_end_matches(" kB").parse().unwrap()
+}
+
+/// KiB that the daemon may have more after them: its threads that close ports have stacks, its allocator a reserve.
+const SLACK: u64 = 2 << 10;
+const CYCLES: usize = 1_000;
+/// Beyond any patience; it takes some 25 s.
+const LIMIT: Duration = Duration::from_secs(240);
+
+#[test]
+fn a_thousand_containers_come_and_go_and_leave_nothing() {
+    let Some(()) = privileged() else { return };
+    // Of a host that no other test changes.
+    let (host, stays) = (TestNs::new("cycle-host"), TestNs::new("cycle-stays"));
+    let switch = Switch::new().by_way_of(&["ip", "netns", "exec", &host.name].map(String::from));
+    let all: Vec<TestNs> = (0..8).map(|number| TestNs::new(&format!("cycle{number}"))).collect();
+    let until = Instant::now() + LIMIT;
+    switch.ok(&["up", "--subnet", "10.10.1.0/24"]);
+    switch.attach(&[&stays.name, "--name", "stays"]);
+    let pid = switch.pid().unwrap();
+    let cycles = |each: usize| {
+        std::thread::scope(|scope| {
+            for (number, ns) in all.iter().enumerate() {
+                let switch = &switch;
+                scope.spawn(move || {
+                    let name = format!("c{number}");
+                    for cycle in 0..each {
+                        assert!(Instant::now() < until, "{name} is at cycle {cycle} of {each} still");
+                        let kind = if (number + cycle) % 2 == 0 { "tap" } else { "veth" };
+                        let alias = format!("{name}-{cycle}");
+                        switch.ok(&["attach", &ns.name, "--name", &name, "--type", kind, "--alias", &alias]);
+                        switch.ok(&["detach", &name]);
+                    }
+                });
+            }
+        });
+    };
+    let names = |view: &str, key: &str| {
+        let rows = switch.json(&[view]);
+        let names: BTreeSet<String> = rows.as_array().unwrap().iter().map(|row| row[key].as_str().unwrap().into()).collect();
+        names
+    };
+    // Until all that is made once is there.
+    cycles(6);
+    std::thread::sleep(Duration::from_millis(500));
+    let (before, memory, links) = (held(pid), resident(pid), ip(&["-n", &host.name, "-o", "link"]));
+    cycles(CYCLES / all.len());
+    wait_for("as many open files as before", || held(pid) == before);
+    let grown = resident(pid).saturating_sub(memory);
+    assert!(grown <= SLACK, "{grown} KiB more than {memory} after {CYCLES} cycles");
+    assert_eq!(switch.pid(), Some(pid));
+    assert_eq!((switch.attached(), names("ports", "name")), (vec!["stays".into()], ["gateway", "stays"].map(Into::into).into()));
+    assert_eq!(names("names", "name"), ["gateway", "stays"].map(Into::into).into());
+    // Each came back to its own address, which is only remembered now.
+    let leases = switch.json(&["leases"]);
+    let leases: Vec<&serde_json::Value> = leases.as_array().unwrap().iter().filter(|row| row["holder"] != "stays").collect();
+    assert_eq!(leases.len(), all.len(), "{leases:?}");
+    for row in leases {
+        assert!(row["state"] == "quarantine" && row["container"].is_null() && row["dhcp"].is_null(), "{row}");
+    }
+    for ns in &all {
+        wait_for("the interfaces' end", || ip(&["-n", &ns.name, "-o", "link"]).lines().count() == 1);
+    }
+    assert_eq!(ip(&["-n", &host.name, "-o", "link"]), links);
+    ping(&stays, "10.10.1.1");
     switch.assert_balanced();
 }
