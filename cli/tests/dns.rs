@@ -3,10 +3,12 @@ mod common;
 
 use common::outside::within;
 use common::{Background, Switch, TestNs, has, inside, inside_ok, ip, privileged, wait_for};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 const GATEWAY: &str = "10.77.0.1";
 /// Outside: one without a resolver, which refuses, and two with.
@@ -435,5 +437,175 @@ fn what_was_asked_before_is_not_asked_again() {
     assert_eq!(world.times("lower-abcdefghijklmnopqrstuvwxyz"), 3, "twice by UDP, then by TCP");
     let names = switch.json(&["stats"])["names"].clone();
     assert_eq!((names["other_case"].as_u64(), names["failed"].as_u64()), (Some(2), Some(1)), "{names}");
+    switch.assert_balanced();
+}
+
+/// What goes by on the host's uplink to or from port 53, a line each.
+struct Capture(Background);
+
+impl Capture {
+    fn start(ns: &TestNs, link: &str) -> Self {
+        let args = ["tcpdump", "--immediate-mode", "-l", "-nn", "-t", "-i", link, "port 53"];
+        let mut tcpdump = inside(ns, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(tcpdump.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "tcpdump does not listen");
+        }
+        Self(Background(tcpdump))
+    }
+
+    /// All of it, by the end that is not the resolver's.
+    fn end(mut self) -> BTreeMap<String, Vec<String>> {
+        // What it has seen last is on its way to us.
+        std::thread::sleep(Duration::from_millis(200));
+        self.0.kill();
+        let mut flows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in BufReader::new(self.0.0.stdout.take().unwrap()).lines() {
+            // "IP A.PORT > B.PORT: ...": a question's letters come in any case.
+            let line = line.unwrap().to_lowercase();
+            let (from, rest) = line.split_once(' ').unwrap().1.split_once(" > ").unwrap();
+            let to = rest.split_once(": ").unwrap().0;
+            flows.entry(if from.ends_with(".53") { to } else { from }.into()).or_default().push(line);
+        }
+        flows
+    }
+}
+
+#[test]
+fn no_name_of_the_inside_leaves_the_host() {
+    let Some(world) = World::new("dnsj", &format!("nameserver {FIRST}\nnameserver {SECOND}\n")) else { return };
+    let (switch, gateway) = (&world.switch, at(GATEWAY));
+    let other = TestNs::new("dnsjd");
+    switch.attach(&[&other.name, "--name", "db", "--alias", "data", "--alias", "api.test"]);
+    let ip6 = switch.json(&["names"])[0]["ip6"].as_str().unwrap().to_owned();
+    let unknown6 = format!("{}:9999", ip6.rsplit_once(':').unwrap().0);
+    let inside_names = [
+        "db",
+        "DB.vswitch.internal",
+        "data",
+        "data.vswitch.internal",
+        "api.test",
+        "gateway",
+        "web",
+        "nobody",
+        "com",
+        "localhost",
+        "nobody.vswitch.internal",
+        "_http._tcp.db.vswitch.internal",
+        "www.example.vswitch.internal",
+        "vswitch.internal",
+    ];
+    let mut questions: Vec<Vec<&str>> = Vec::new();
+    for name in inside_names {
+        questions.extend(["A", "AAAA", "MX", "TXT", "SRV", "ANY", "TYPE65"].map(|kind| vec![name, kind]));
+    }
+    questions.extend(["10.77.0.1", "10.77.0.3", "10.77.0.99", &ip6, &unknown6].map(|address| vec!["-x", address]));
+    let packet = ["uplink", "set", "packet", "up0", "--ip", "198.51.100.7/24"];
+    for uplink in [None, Some(&packet[..]), Some(&["uplink", "set", "none"])] {
+        if let Some(words) = uplink {
+            switch.ok(words);
+        }
+        let capture = Capture::start(&world.host, "up0");
+        for way in ["+notcp", "+tcp"] {
+            // One dig for all; its flags are each question's.
+            let words: Vec<&str> = questions
+                .iter()
+                .flat_map(|question| [&[gateway.as_str(), way, "+tries=1"], question.as_slice()].concat())
+                .collect();
+            let said = world.dig(&words);
+            assert_eq!(said.matches("status: ").count(), questions.len(), "{way}, {uplink:?}: {said}");
+            let answered = said.matches("status: NOERROR").count() + said.matches("status: NXDOMAIN").count();
+            assert_eq!(answered, questions.len(), "{way}, {uplink:?}: {said}");
+            let said = world.dig(&[&gateway, way, "www.example"]);
+            assert!(said.contains(if uplink == Some(&["uplink", "set", "none"]) { "REFUSED" } else { "203.0.113.1" }), "{said}");
+        }
+        let flows = capture.end();
+        if uplink == Some(&["uplink", "set", "none"]) {
+            assert_eq!(flows, BTreeMap::new());
+            continue;
+        }
+        let all: Vec<&String> = flows.values().flatten().collect();
+        for (client, packets) in &flows {
+            assert!(
+                packets.iter().any(|packet| packet.contains(" a? www.example. ")),
+                "{client} asks for something else: {packets:#?}"
+            );
+        }
+        for packet in &all {
+            assert!(!packet.contains("? ") || packet.contains(" a? www.example. "), "{packet}");
+            for part in ["internal", "arpa", "nobody", "data"] {
+                assert!(!packet.contains(part), "{packet}");
+            }
+        }
+        let is_tcp = |packets: &&Vec<String>| packets[0].contains("flags [s]");
+        assert_eq!((flows.len(), flows.values().filter(is_tcp).count()), (2, 1), "one by UDP, one by TCP: {all:#?}");
+    }
+    switch.assert_balanced();
+}
+
+/// Questions in one call of the kernel's, which goes as one frame where the interface takes such, and each one's answer.
+const AT_ONCE: &str = r#"
+import socket, struct, sys
+UDP_SEGMENT = 103
+server, count = sys.argv[1], int(sys.argv[2])
+kinds = [("web.vswitch.internal", (0, 1)), ("xyz.vswitch.internal", (3, 0)), ("www.abcdefgh.example", (0, 1)), ("keep.abcdefg.example", (0, 1))]
+def query(number, name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!HHHHHH", number, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+asked = {number: kinds[number % len(kinds)] for number in range(count)}
+messages = [query(number, name) for number, (name, _) in asked.items()]
+size = len(messages[0])
+assert all(len(message) == size for message in messages)
+# The last one may be shorter.
+asked[count] = ("web", (0, 1))
+messages.append(query(count, "web"))
+s = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+s.settimeout(8)
+s.sendto(b"".join(messages), (server, 53))
+got = {}
+try:
+    while len(got) < len(asked):
+        said = s.recv(4096)
+        number, flags, _, answers = struct.unpack("!HHHH", said[:8])
+        assert number not in got, number
+        assert said[12:].startswith(query(number, asked[number][0])[12:]), number
+        got[number] = (flags & 15, answers)
+except TimeoutError:
+    pass
+assert got == {number: said for number, (_, said) in asked.items()}, got
+print("good")
+"#;
+
+#[test]
+fn each_of_the_questions_in_a_batch_is_answered() {
+    let Some(world) = World::new("dnsk", &format!("nameserver {FIRST}\n")) else { return };
+    let switch = &world.switch;
+    let veth = TestNs::new("dnskv");
+    switch.attach(&[&veth.name, "--name", "other", "--type", "veth"]);
+    let show = switch.json(&["show"]);
+    let gateway6 = show["gateway6"].as_str().unwrap().split_once('/').unwrap().0;
+    let packet = ["uplink", "set", "packet", "up0", "--ip", "198.51.100.7/24"];
+    for uplink in [None, Some(&packet[..])] {
+        if let Some(words) = uplink {
+            switch.ok(words);
+        }
+        for (ns, name) in [(&world.web, "web"), (&veth, "other")] {
+            for server in [GATEWAY, gateway6] {
+                // Who the gateway is at its address is known already.
+                inside_ok(ns, &["dig", "+tries=1", "+time=12", &at(server), "web"]);
+                let before = switch.port(name)["rx_frames"].as_u64().unwrap();
+                assert_eq!(inside_ok(ns, &["python3", "-c", AT_ONCE, server, "48"]), "good\n", "{name}, {server}, {uplink:?}");
+                let frames = switch.port(name)["rx_frames"].as_u64().unwrap() - before;
+                // TUN_F_USO4 and TUN_F_USO6: then it was one, or few with what else is said.
+                if switch.port(name)["offload"].as_u64().unwrap() & 0x60 == 0x60 {
+                    assert!(frames < 10, "{name}, {server}: {frames} frames are no batch");
+                }
+            }
+        }
+    }
+    assert_eq!(switch.drops("gateway-malformed"), 0);
     switch.assert_balanced();
 }
