@@ -1,5 +1,6 @@
 use super::*;
 use crate::args::{Args, Verb};
+use crate::settings::Unregistered;
 use clap::Parser;
 
 fn parsed(text: &str) -> Result<Config> {
