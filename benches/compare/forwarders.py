@@ -66,7 +66,8 @@ class Ours:
         os.mkdir(directory, 0o755)
         self.env = dict(os.environ, VSWITCH_RUN_DIR=directory)
         self.daemon = lab.start(
-            *self.at_home, self.program, "up", "--foreground", "--subnet", subnet, "--gateway", gateway, env=self.env
+            *self.at_home, self.program, "up", "--foreground", "--subnet", subnet, "--gateway", gateway,
+            "--workers", str(lab.workers), env=self.env
         )
 
         def answers():

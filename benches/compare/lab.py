@@ -148,6 +148,8 @@ class Lab:
     serial = 0
     # Measure over IPv6: every namespace speaks it, and every forwarder has addresses of both families.
     ipv6 = False
+    # `--workers` of vswitch's daemons.
+    workers = 1
 
     def __init__(self):
         Lab.serial += 1
