@@ -529,6 +529,7 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
             OUT,
             &(0..32).map(|name| by_udp(wish(name, name, 0, plain, 0))).chain([turn.clone(), quick(3)]).collect::<Vec<_>>(),
         ),
+        seed("every-kind", OUT, &(0..8).map(|kind| by_udp(wish(kind, web, kind, plain, 0))).collect::<Vec<_>>()),
         seed(
             "wrong-sum",
             ALONE,
@@ -599,6 +600,11 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
                 turn.clone(),
                 vec![0x77, 255, 1, 18, 0, 0, 1, 0, 0],
             ],
+        ),
+        seed(
+            "tcp-malformed",
+            OUT,
+            &[open.clone(), say(wish(1, world, 0, plain, 3 << 3)), say(wish(2, world, 0, plain, 0)), send(0, 255), turn.clone()],
         ),
         seed("tcp-idle", OUT, &[open.clone(), quick(5), takes.clone(), quick(5)]),
         seed(

@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Each message in what it has sent, with its place.
-    fn messages(&self) -> Vec<(usize, &[u8])> {
+    pub(super) fn messages(&self) -> Vec<(usize, &[u8])> {
         let (mut at, mut all) = (0, Vec::new());
         while let Some(len) = word(&self.content[..self.sent], at) {
             let Some(message) = self.content[..self.sent].get(at + 2..at + 2 + usize::from(len)) else { break };

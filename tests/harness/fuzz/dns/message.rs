@@ -217,10 +217,11 @@ fn extension(message: &[u8], at: usize) -> (usize, Option<Vec<u8>>) {
         options = rest;
     }
     let size = usize::from(u16::from_be_bytes([*size_high, *size_low]));
-    if *version != 0 || subnet || *code != 0 || *zero != 0 {
+    if *code != 0 || *zero != 0 {
         return (size, None);
     }
-    (size, Some(vec![dnssec >> 7]))
+    let own = if subnet || *version != 0 { &message[at..at + 11 + len] } else { &[] };
+    (size, Some([&[dnssec >> 7], own].concat()))
 }
 
 /// The mark of the question that an answer answers, if it has one.
