@@ -271,7 +271,6 @@ impl Names {
 
     /// Forgets queries of stations that went; gives the slots whose sockets are to be closed.
     pub fn end(&mut self, stations: &Stations) -> Vec<u32> {
-        self.streams.end(stations);
         self.queries.end(stations)
     }
 

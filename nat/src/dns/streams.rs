@@ -112,6 +112,8 @@ pub struct Streams {
     serial: u32,
     /// When somebody may have been idle for too long.
     look: Option<Time>,
+    /// Changes of the stations at the last look.
+    changes: u64,
 }
 
 impl Streams {
@@ -119,7 +121,7 @@ impl Streams {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let (asking, ready) = (VecDeque::new(), VecDeque::new());
-        Self { flows: Flows::new(seed), streams: BTreeMap::new(), asking, ready, octets: 0, serial: 0, look: None }
+        Self { flows: Flows::new(seed), streams: BTreeMap::new(), asking, ready, octets: 0, serial: 0, look: None, changes: 0 }
     }
 
     /// How many there are.
@@ -299,8 +301,11 @@ impl Streams {
         }
     }
 
-    /// Forgets connections of stations that went.
+    /// Forgets connections of stations that went, before anything else is said to them.
     pub fn end(&mut self, stations: &Stations) {
+        if core::mem::replace(&mut self.changes, stations.changes()) == stations.changes() {
+            return;
+        }
         let gone: Vec<u32> = self.flows.iter().filter(|(_, flow)| !stations.is_current(flow.owner)).map(|(slot, _)| slot).collect();
         for slot in gone {
             self.remove(slot);

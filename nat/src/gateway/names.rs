@@ -105,6 +105,7 @@ impl Gateway {
 
     /// The next frame for a client that comes by TCP, after a bounded number of answers that are there already.
     pub fn poll_streams(&mut self, pool: &mut FramePool, now: Time) -> Option<FrameBuf> {
+        self.names.streams.end(&self.stations);
         for _ in 0..MESSAGES {
             let Some((client, asks)) = self.names.ask_of_stream() else { break };
             let (Some(stream), asked) = (client.stream, self.ask_by_tcp(client, asks, now)) else { continue };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::checksum;
+use crate::station::{AddressGuard, Limits, Station};
 use core::num::NonZeroU16;
 use pnet_packet::Packet;
 use pnet_packet::icmp::{self, IcmpPacket};
@@ -334,12 +335,9 @@ fn rfc1122_a_question_with_a_wrong_sum_is_dropped_without_an_uplink_too() {
         assert!(frame.fill(octets));
         frame.meta.csum = csum;
         let head = Head::parse(octets, None).unwrap();
-        let routed = Gateway::new(CONFIG, [1, 2]).receive(frame, &head, 1, Time::ZERO);
-        if let Routed::Reply(Side::Inside, frame) = &routed {
-            return frame.bytes()[42..46] == [0xab, 0xcd, 0x85, 0x80];
-        }
-        assert!(matches!(routed, Routed::Drop(_, DropReason::PacketMalformed)), "{routed:?}");
-        false
+        let fate = Gateway::new(CONFIG, [1, 2]).receive(frame, &head, 1, Time::ZERO);
+        assert!(matches!(fate, Routed::Reply(Side::Inside, _) | Routed::Drop(_, DropReason::PacketMalformed)), "{fate:?}");
+        matches!(fate, Routed::Reply(_, frame) if frame.bytes()[42..46] == [0xab, 0xcd, 0x85, 0x80])
     };
     assert!(is_answered(&right, Csum::Complete));
     for wrong in [41, 42, 60] {
@@ -348,6 +346,28 @@ fn rfc1122_a_question_with_a_wrong_sum_is_dropped_without_an_uplink_too() {
     // Zero is none (RFC 768), and what is left to the receiver is none yet.
     assert!(is_answered(&changed(&right, 40, &[0, 0]), Csum::Complete));
     assert!(is_answered(&changed(&right, 41, &[0xff]), Csum::Partial { start: 34, offset: 6 }));
+}
+
+#[test]
+fn a_connection_to_port_53_of_one_that_went_says_nothing_more() {
+    let syn = [0x9c, 0x40, 0, 53, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
+    let octets = sealed(changed(&packet(GATEWAY, &[], 0x4000, &syn), 23, &[6]));
+    let head = Head::parse(&octets, None).unwrap();
+    for goes in [false, true] {
+        let (mut gateway, mut pool) = (Gateway::new(CONFIG, [1, 2]), FramePool::new(1));
+        let (mac, limits, guard) = (head.src, Limits::default(), AddressGuard::default());
+        gateway.stations.set(1, Station { mac, v4: Some(Ipv4Addr::new(10, 88, 0, 2)), v6: None, mtu: 1_500, limits, guard });
+        let mut frame = pool.take().unwrap();
+        assert!(frame.fill(&octets));
+        frame.meta.csum = Csum::Partial { start: 34, offset: 16 };
+        let Routed::Consumed(frame) = gateway.receive(frame, &head, 1, Time::ZERO) else { panic!("no connection") };
+        pool.put(frame);
+        if goes {
+            gateway.forget(1);
+        }
+        assert_eq!(gateway.poll_streams(&mut pool, Time::ZERO).is_some(), !goes);
+        assert_eq!(gateway.names.streams.is_empty(), goes);
+    }
 }
 
 #[test]
