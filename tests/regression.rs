@@ -58,7 +58,7 @@ fn dhcp() {
 
 #[test]
 fn dns() {
-    replay("dns", 20, fuzz::dns::run);
+    replay("dns", 30, fuzz::dns::run);
 }
 
 /// Eight buffers, a gateway with a prefix of 20, sixteen addresses.
@@ -379,6 +379,7 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
     let send = |how: u8, len: u8| vec![0x80, 1, how, 128, len, 0xff];
     let (takes, resets) = (vec![0x90, 1, 0, 0, 0xff], vec![0x90, 1, 12, 0, 0xff]);
     let open = [syn.clone(), turn.clone(), takes.clone()].concat();
+    let connected = open.clone();
     let bulk = |what: u8, from: u8, more: u8| vec![0xf0 | what, 0, from, more];
     let station = |what: u8| vec![0xe0 | what, 1];
     let seed = |name, way: u8, parts: &[Vec<u8>]| (name, [vec![way], parts.concat()].concat());
@@ -427,7 +428,7 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
                 turn.clone(),
                 by_udp_v6(wish(3, world, 0, subnet, 0)),
                 turn.clone(),
-                says([48, 0, 3, 3]),
+                says([24, 0, 3, 2]),
                 says(good),
             ],
         ),
@@ -667,6 +668,30 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
                 station(6),
                 station(7),
                 by_udp(wish(5, 3, 0, plain, 0)),
+            ],
+        ),
+        seed(
+            "opt-not-last",
+            OUT,
+            &[by_udp(wish(1, world, 0, plain, 0)), of_another(wish(2, world, 0, edns, 0)), turn.clone(), says([48, 0, 3, 3])],
+        ),
+        seed("gone-while-asked", OUT, &[by_udp(wish(1, world, 0, plain, 0)), turn.clone(), station(0), turn.clone()]),
+        seed(
+            "tcp-gone",
+            OUT,
+            &[
+                connected.clone(),
+                say(wish(1, web, 0, plain, 0)),
+                say(wish(2, world, 0, plain, 0)),
+                send(0, 255),
+                station(0),
+                turn.clone(),
+                connected.clone(),
+                say(wish(3, world, 0, plain, 0)),
+                send(0, 255),
+                turn.clone(),
+                station(7),
+                turn.clone(),
             ],
         ),
         seed(

@@ -85,6 +85,8 @@ impl World {
                     }
                 }
                 assert_eq!(self.lines.len(), self.gateway.names.queries().len(), "a socket a query");
+                let gone = self.clients.iter().filter(|(_, client)| !self.gateway.stations.is_current(client.owner));
+                assert!(gone.into_iter().all(|(inside, _)| !self.is_open(*inside)), "a connection of one that went");
                 return;
             }
         }
