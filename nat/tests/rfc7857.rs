@@ -1,5 +1,5 @@
 //! What RFC 7857 and RFC 6888 add, each a test named after its number: N51-N61. N58 at its full size is in `load.rs`. Of N56
-//! only the rewriting is here; the gateway says which packets get one.
+//! only the rewriting is here; the gateway says which packets get one. N60 and N61 with two workers are in `cli/tests/workers.rs`.
 mod common;
 use common::*;
 use std::collections::{BTreeMap, HashSet};
