@@ -671,6 +671,19 @@ fn dns_seeds() -> Vec<(&'static str, Vec<u8>)> {
             ],
         ),
         seed(
+            "many-kept",
+            OUT,
+            &(0..33)
+                .flat_map(|bulks| {
+                    [bulk(0, bulks % 8, bulks), turn.clone(), bulk(3, 0, 4)].into_iter().take(if bulks % 8 == 7 || bulks == 32 {
+                        3
+                    } else {
+                        1
+                    })
+                })
+                .collect::<Vec<_>>(),
+        ),
+        seed(
             "opt-not-last",
             OUT,
             &[by_udp(wish(1, world, 0, plain, 0)), of_another(wish(2, world, 0, edns, 0)), turn.clone(), says([48, 0, 3, 3])],

@@ -38,7 +38,7 @@ const QUIET: Duration = Duration::from_secs(12 + 3 * 10 + 10);
 /// More than wait for the rest of their datagrams: without one nobody is answered.
 const BUFFERS: usize = 2 * DATAGRAMS + 4;
 /// Bulks in one input, for they take long.
-const BULKS: usize = 32;
+const BULKS: usize = 48;
 
 fn address(port: u16) -> Ipv4Addr {
     Ipv4Addr::new(10, 88, 0, 1 + port as u8)
