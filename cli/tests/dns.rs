@@ -100,7 +100,7 @@ fn resolver(ns: &TestNs, here: &str, address: &str, log: &std::path::Path) -> Ba
 impl World {
     fn new(label: &str, resolv_conf: &str) -> Option<Self> {
         privileged()?;
-        has(&["dig", "python3"])?;
+        has(&["curl", "dig", "python3"])?;
         let [host, outside, web] = ["h", "o", "w"].map(|end| TestNs::new(&format!("{label}{end}")));
         ip(&["-n", &host.name, "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", &outside.name]);
         ip(&["-n", &host.name, "addr", "add", "198.51.100.2/24", "dev", "up0"]);
@@ -255,6 +255,10 @@ fn containers_answer_by_name_whatever_the_uplink() {
     assert_eq!(line, "10.77.0.3");
     let gateway = at(GATEWAY);
     let ip6 = switch.json(&["names"])[0]["ip6"].as_str().unwrap().to_owned();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("page"), "hello\n").unwrap();
+    let web = ["python3", "-m", "http.server", "-d", files.path().to_str().unwrap(), "-b", "::", "8000"];
+    let _web = Background::start(&mut inside(&other, &web));
     let packet = ["uplink", "set", "packet", "up0", "--ip", "198.51.100.7/24"];
     for (uplink, outside) in [(None, "NOERROR"), (Some(&packet[..]), "NOERROR"), (Some(&["uplink", "set", "none"]), "REFUSED")] {
         if let Some(words) = uplink {
@@ -282,6 +286,20 @@ fn containers_answer_by_name_whatever_the_uplink() {
         }
         let found = switch.ok(&["run", "--", "getent", "ahostsv4", "data"]);
         assert!(found.starts_with("10.77.0.3 "), "{found}");
+        for family in ["-4", "-6"] {
+            let url = [
+                "curl",
+                family,
+                "-sS",
+                "-m",
+                "10",
+                "--retry",
+                "20",
+                "--retry-connrefused",
+                "http://data.vswitch.internal:8000/page",
+            ];
+            assert_eq!(switch.ok(&[&["run", "--"], &url[..]].concat()), "hello\n", "{uplink:?}");
+        }
     }
     // None of it was asked of a resolver.
     for part in ["internal", "data", "db'", "nobody", "api", "in-addr", "ip6"] {

@@ -204,7 +204,9 @@ impl Tcp {
             }
         }
         let waits = self.ack_by.is_some() || self.patience == Duration::ZERO;
-        if waits || skip > 0 || fin == 1 || len < s.len || len >= 2 * u32::from(self.mss) {
+        // Our own end may go with the acknowledgement of theirs, if it is still to come.
+        let is_last = fin == 1 && self.fin.is_some();
+        if waits || skip > 0 || is_last || len < s.len || len >= 2 * u32::from(self.mss) {
             // RFC 9293 3.8.6.3: every second segment at the least.
             self.ack_due = true;
         } else {

@@ -1063,3 +1063,29 @@ fn half_a_connection_is_asked_after_a_minute_and_lives_as_long_as_it_answers() {
         assert!(line.hears(RST, at, 0, 0).reset && line.is_over());
     }
 }
+
+/// RFC 9293 3.8.6.3: one segment for the end of both, or after a while one for theirs alone.
+#[test]
+fn the_acknowledgement_of_their_end_waits_for_ours_a_moment() {
+    for [mut line, mut late] in [Line::both(), Line::both()] {
+        line.tcp.delay_acks(ACK_DELAY);
+        assert!(line.hears(ACK | FIN, 0, 0, 10).finish);
+        line.is_quiet();
+        line.tcp.end(line.now);
+        let said = line.says().expect("our end");
+        assert_eq!((said.flags, said.at, said.ack), (FIN | ACK, 0, 11));
+        line.is_quiet();
+        late.tcp.delay_acks(ACK_DELAY);
+        late.hears(ACK | FIN, 0, 0, 0);
+        assert_eq!(late.expires(), (ACK_DELAY, Expired::Goes));
+        assert_eq!(late.acks().0, 1);
+        // Ours is there already: nothing is to come that it could go with.
+        let mut first = Line::accepted();
+        first.tcp.delay_acks(ACK_DELAY);
+        first.tcp.end(first.now);
+        assert!(first.says().is_some_and(|said| said.flags == FIN | ACK));
+        first.hears(ACK | FIN, 0, 1, 0);
+        assert_eq!(first.acks().0, 1);
+        assert!(first.is_over());
+    }
+}
