@@ -22,7 +22,7 @@ pub struct Up {
     /// Addresses known at the most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(TABLE_LIMIT), default_value = "65536")]
     pub fdb_limit: u32,
-    /// Threads that read containers' interfaces: more pay off with cores that have nothing else to do
+    /// Threads that read containers' interfaces: more than one only where cores have nothing else to do
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(WORKERS), default_value = "1")]
     pub workers: u8,
     /// Reserved group addresses 01-80-C2-00-00-0X to let through, by X in decimal, as 0,2,14 [default: none]
