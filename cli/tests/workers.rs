@@ -114,7 +114,12 @@ fn two_workers_carry_streams_and_are_two_after_a_restart_and_a_crash() {
     for octets in iperf(&one.ns, &two.ns, &two.ip.to_string()) {
         assert!(octets > 1 << 20, "{octets} octets in a second");
     }
+    let show = world.switch.json(&["show"]);
     assert!(world.switch.ok(&["show"]).contains("\nworkers 2\n"));
+    // What it needs is told before it lacks it.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", world.switch.pid().unwrap())).unwrap().count() as u64;
+    let told = show["open_files"].as_u64().unwrap();
+    assert!(open <= told && told < open + 40, "{open} are open, {told} told");
     // In the middle of a flood that may lose nothing.
     let mut flood = inside(&one.ns, &["ping", "-i", "0.002", "-q", "-c", "1500", "-W", "5", &two.ip.to_string()]);
     let flood = flood.stdout(Stdio::piped()).spawn().unwrap();

@@ -348,7 +348,10 @@ impl Daemon {
     /// The directory of our own fds is not ours to read any more.
     fn open_files(&self) -> u64 {
         let files = self.registry.len() + self.watches.len() + self.sessions.len() + self.server.len();
-        FIXED_FILES + u64::try_from(files).unwrap_or(u64::MAX)
+        // Each further worker has an epoll instance and a waker, and second fds of its share of the ports.
+        let further = usize::from(self.saver.workers().0).saturating_sub(1);
+        let theirs = 2 * further + (self.registry.len() * further).div_ceil(further + 1);
+        FIXED_FILES + u64::try_from(files + theirs).unwrap_or(u64::MAX)
     }
 
     fn containers(&self, after: Option<&str>) -> Result<Value> {
