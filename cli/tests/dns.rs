@@ -511,6 +511,7 @@ fn no_name_of_the_inside_leaves_the_host() {
         "com",
         "localhost",
         "nobody.vswitch.internal",
+        "_http._tcp.db",
         "_http._tcp.db.vswitch.internal",
         "www.example.vswitch.internal",
         "vswitch.internal",

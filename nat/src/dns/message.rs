@@ -170,11 +170,11 @@ impl Name {
         labels.iter().zip(first..).all(|(label, number)| self.label(number) == Some(label.as_bytes()))
     }
 
-    /// Its first `count` labels with dots between them, in `into`; `None` where a label is none of a host's.
+    /// Labels of it with dots between them, in `into`; `None` where one is none of a host's.
     #[must_use]
-    pub fn text<'a>(&self, count: usize, into: &'a mut [u8; NAME]) -> Option<&'a str> {
+    pub fn text<'a>(&self, labels: Range<usize>, into: &'a mut [u8; NAME]) -> Option<&'a str> {
         let mut end = 0;
-        for number in 0..count {
+        for number in labels {
             let label = self.label(number)?;
             if !label.iter().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(octet)) {
                 return None;

@@ -5,6 +5,7 @@
 //! - whatever is below the domain, known or not;
 //! - a single label, whatever is asked of it but [`TOP_LEVEL`]: no resolver of the world has one (RFC 7719 "single-label"; it would leak what
 //!   containers are called, for browsers and others ask for HTTPS and SRV beside addresses);
+//! - the services of a container (RFC 8552: `_443._tcp.web`), of which none is told by name;
 //! - the reverse of an address inside, known or not;
 //! - `localhost`, and what is below it (RFC 6761 6.3).
 //!
@@ -16,6 +17,7 @@ use crate::gateway::GatewayConfig;
 use crate::gateway::dhcp::DOMAIN;
 use crate::station::Stations;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
 
 /// For how long an answer may be kept: seconds.
 pub const TTL: u32 = 5;
@@ -91,21 +93,24 @@ fn find<'a>(stations: &'a Stations, config: &GatewayConfig, question: &Question)
     }
     if name.ends_with(&SUFFIX) {
         let own = labels - SUFFIX.len();
-        let held = if own == 0 { Held::Domain } else { named(stations, name, own).unwrap_or(Held::Unknown) };
+        let held = if own == 0 { Held::Domain } else { named(stations, name, 0..own).unwrap_or(Held::Unknown) };
         return Some((held, own));
     }
     if name.ends_with(&["localhost"]) {
         return Some((Held::Loopback, labels - 1));
     }
-    // Root and its servers are the world's.
-    match named(stations, name, labels) {
-        Some(held) => Some((held, labels)),
+    // RFC 8552: of the name behind them.
+    let service = (0..labels).take_while(|number| name.label(*number).is_some_and(|label| label.starts_with(b"_"))).count();
+    match named(stations, name, service..labels) {
+        Some(held) if service == 0 => Some((held, labels)),
+        Some(_) => Some((Held::Unknown, labels)),
+        // Root and its servers are the world's.
         None if labels == 1 && !TOP_LEVEL.contains(&question.kind) => Some((Held::Unknown, labels)),
         None => None,
     }
 }
 
-fn named<'a>(stations: &Stations, name: &Name, labels: usize) -> Option<Held<'a>> {
+fn named<'a>(stations: &Stations, name: &Name, labels: Range<usize>) -> Option<Held<'a>> {
     let mut place = [0; NAME];
     let text = name.text(labels, &mut place)?;
     if text == GATEWAY {

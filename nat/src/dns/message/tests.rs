@@ -14,7 +14,7 @@ fn rfc1035_4_1_a_question_is_read_in_lower_case() {
     assert_eq!(question.name.octets(), b"\x03www\x07example\x00");
     assert_eq!(question.edns, Ok(Some(Edns { size: 1_232, version: 0, dnssec: true, subnet: false })));
     assert_eq!((question.name.labels(), question.name.label(1), question.name.label(2)), (2, Some(&b"example"[..]), None));
-    assert_eq!(question.name.text(2, &mut [0; NAME]), Some("www.example"));
+    assert_eq!(question.name.text(0..2, &mut [0; NAME]), Some("www.example"));
     assert!(question.name.ends_with(&["example"]) && !question.name.ends_with(&["www"]));
     let mut response = EDNS.to_vec();
     response[2] |= RESPONSE;

@@ -148,6 +148,13 @@ fn names_of_containers() {
     assert_eq!(said("a.localhost", kind::AAAA), "::1");
     assert_eq!((said("vswitch.internal", kind::SOA), said("vswitch.internal", kind::NS)), ("Authority".into(), "Server".into()));
     assert_eq!(said("vswitch.internal", kind::A), "NoData(0)");
+    // RFC 8552: what would tell what a container is called.
+    for (name, labels) in [("_443._tcp.web", 3), ("_8080._https.api.example", 4), ("_dmarc.db", 2), ("_x.gateway", 2)] {
+        assert_eq!(said(name, kind::A), std::format!("NoName({labels})"), "{name}");
+    }
+    for name in ["_443._tcp.www.example", "_dmarc.com", "_tcp", "x._tcp.web"] {
+        assert_eq!(said(name, kind::NS), "elsewhere", "{name}");
+    }
 }
 
 #[test]
