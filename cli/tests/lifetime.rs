@@ -65,6 +65,8 @@ fn it_outlives_its_caller_and_ends_when_told() {
         inside_ok(&ns, &["kill", &format!("-{signal}"), &pid]);
         wait_for("its end", || !switch.run_dir().join("control.sock").exists());
         wait_for("the interface's end", || !ip(&["-n", &ns.name, "link"]).contains("eth0"));
+        // Its interfaces are gone a moment before itself.
+        wait_for("the process's end", || !std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
         assert!(switch.fails(3, &["show"]).starts_with("no vswitch runs for root"));
     }
 }
