@@ -68,8 +68,8 @@ struct Attached {
     port: Port,
     mtu: u16,
     counters: PortCounters,
-    /// A reader reads it.
-    is_read_elsewhere: bool,
+    /// Where a reader reads it: which of the ports that had its number.
+    place: Option<u32>,
     /// Read already, behind a flood that is not through.
     backlog: VecDeque<FrameBuf>,
     /// Floods of it under way, and how many of these are of unknown unicast.
@@ -389,7 +389,7 @@ impl Datapath {
                 Ok(done) => (done, None),
                 Err(error) => {
                     socket.note(&error);
-                    if socket.is_gone() && attached.is_read_elsewhere && !self.gone.contains(&id) {
+                    if socket.is_gone() && attached.place.is_some() && !self.gone.contains(&id) {
                         self.gone.push(id);
                     }
                     (1, Some(crate::port::drop_reason(&error)))

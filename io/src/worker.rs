@@ -1,4 +1,4 @@
-//! The worker: one thread that owns a [`Datapath`] and breathes.
+//! The worker: one thread that owns a [`Datapath`] and breathes. Further ones read ports for it: see `worker/reader.rs`.
 //!
 //! A breath: wait for readiness (not at all while work is left), read the time once, resume floods, read each ready port for its turn, send
 //! what packet ports queued, a few commands, a tick. mio is edge-triggered, so a port that was not read to its end stays on the
@@ -201,8 +201,7 @@ struct Worker {
     readers: Vec<Reader>,
     /// Whether they need not wake this thread.
     awake: Arc<AtomicBool>,
-    /// Of ports that readers read, by number.
-    places: Vec<Option<u32>>,
+    /// Ports given to readers so far.
     placed: u32,
     running: bool,
     /// Frames are left to another process.
@@ -250,7 +249,6 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             closers: closing,
             readers,
             awake,
-            places: vec![None; usize::from(vswitch_switch::port::MAX_PORTS)],
             placed: 0,
             running: true,
             paused: config.paused,
@@ -434,6 +432,7 @@ impl Worker {
     }
 
     fn close(&mut self, id: PortId, ticket: Ticket) -> bool {
+        let is_read_elsewhere = self.datapath.place(id).is_some();
         let removed = if id == PortId::UPLINK {
             self.uplink_told = false;
             self.datapath.set_uplink(None, 0)
@@ -444,15 +443,17 @@ impl Worker {
             self.datapath.remove_port(id)
         };
         let Some(port) = removed else { return false };
-        let mut closing = Some(Closing { port, ticket });
-        if self.places.get_mut(id.index()).is_some_and(|place| place.take().is_some()) {
-            if let (Some(reader), Some(leaving)) = (self.reader_of(id), closing.take()) {
-                closing = reader.leave(id, leaving);
+        let closing = Closing { port, ticket };
+        let left = match self.reader_of(id).filter(|_| is_read_elsewhere) {
+            Some(reader) => reader.leave(id, closing),
+            None => {
+                if let Some(fd) = closing.port.fd() {
+                    let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+                }
+                Some(closing)
             }
-        } else if let Some(fd) = closing.as_ref().and_then(|closing| closing.port.fd()) {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
-        }
-        if let Some(closing) = closing {
+        };
+        if let Some(closing) = left {
             // The channel holds as many as there are ports.
             let _ = self.closers.try_send(closing);
         }
@@ -469,7 +470,7 @@ impl Worker {
 
     /// Waits for a port from now on.
     fn listen(&mut self, id: PortId) -> Result<(), PortError> {
-        if self.is_read_elsewhere(id) {
+        if self.give_to_reader(id) {
             return Ok(());
         }
         let fd = self.datapath.port(id).and_then(Port::fd).map(|fd| fd.as_raw_fd());

@@ -26,7 +26,7 @@ impl Datapath {
                 self.from_port(id, frame, now);
                 continue;
             }
-            if attached.is_read_elsewhere {
+            if attached.place.is_some() {
                 return if attached.port.is_gone() { Inhaled::Gone } else { Inhaled::Idle };
             }
             if drained {
@@ -107,11 +107,17 @@ impl Datapath {
         Ok((count, octets, count >= wanted))
     }
 
-    /// Has a port's frames come by [`Datapath::take_in`].
-    pub fn read_elsewhere(&mut self, id: PortId) {
+    /// Has a port's frames come by [`Datapath::take_in`], from that place.
+    pub fn read_elsewhere(&mut self, id: PortId, place: u32) {
         if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
-            attached.is_read_elsewhere = true;
+            attached.place = Some(place);
         }
+    }
+
+    /// Where a port is read, if not here.
+    #[must_use]
+    pub fn place(&self, id: PortId) -> Option<u32> {
+        self.attached(id).and_then(|attached| attached.place)
     }
 
     /// Whether a port takes a frame now: what waits behind a flood of it is no more than a batch.

@@ -18,7 +18,7 @@ impl Datapath {
             Ok(id) => id,
             Err(error) => return Err((port, error)),
         };
-        self.place(id, port, mtu);
+        self.plug(id, port, mtu);
         Ok(id)
     }
 
@@ -31,11 +31,11 @@ impl Datapath {
         if let Err(error) = self.switch.add_port_at(id, config) {
             return Err((port, error));
         }
-        self.place(id, port, mtu);
+        self.plug(id, port, mtu);
         Ok(())
     }
 
-    fn place(&mut self, id: PortId, port: Port, mtu: u16) {
+    fn plug(&mut self, id: PortId, port: Port, mtu: u16) {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
@@ -43,16 +43,7 @@ impl Datapath {
             let counters = PortCounters::default();
             // Reserved here: nothing is allocated while frames move.
             let backlog = VecDeque::with_capacity(BATCH);
-            *slot = Some(Box::new(Attached {
-                port,
-                mtu,
-                counters,
-                backlog,
-                is_read_elsewhere: false,
-                floods: 0,
-                unknown: 0,
-                capture: None,
-            }));
+            *slot = Some(Box::new(Attached { port, mtu, counters, backlog, place: None, floods: 0, unknown: 0, capture: None }));
         }
     }
 
@@ -60,7 +51,7 @@ impl Datapath {
     pub fn set_uplink(&mut self, port: Option<Port>, mtu: u16) -> Option<Port> {
         let before = self.remove_uplink();
         if let Some(port) = port {
-            self.place(PortId::UPLINK, port, mtu);
+            self.plug(PortId::UPLINK, port, mtu);
         }
         before
     }

@@ -14,17 +14,14 @@ impl Worker {
     }
 
     /// Has a reader read a port, if it is one's; says whether it does.
-    pub(super) fn is_read_elsewhere(&mut self, id: PortId) -> bool {
+    pub(super) fn give_to_reader(&mut self, id: PortId) -> bool {
         self.placed = self.placed.wrapping_add(1);
         let place = Place { port: id, number: self.placed };
         let (Some(reader), Some(port)) = (self.reader_of(id), self.datapath.port(id)) else { return false };
         if !reader.read(place, port) {
             return false;
         }
-        if let Some(slot) = self.places.get_mut(id.index()) {
-            *slot = Some(place.number);
-        }
-        self.datapath.read_elsewhere(id);
+        self.datapath.read_elsewhere(id, place.number);
         true
     }
 
@@ -64,7 +61,7 @@ impl Worker {
         let Some(reader) = self.readers.get_mut(index) else { return false };
         let Some(read) = reader.take() else { return false };
         let Place { port: id, number } = read.place();
-        let is_there = self.places.get(id.index()).is_some_and(|place| *place == Some(number));
+        let is_there = self.datapath.place(id) == Some(number);
         match read {
             Read::Frame(_, frame, _) if !is_there => {
                 self.datapath.came_late();

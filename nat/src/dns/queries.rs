@@ -275,8 +275,12 @@ impl Queries {
         }
         let asker = Asker::new(client, *question, message);
         // By UDP it may be truncated.
-        let shared = key.clone().filter(|_| client.stream.is_none());
-        let known = shared.as_ref().and_then(|key| self.by_key.get(key)).and_then(|slot| self.queries.get_mut(*slot as usize));
+        let is_shared = client.stream.is_none();
+        let known = key
+            .as_ref()
+            .filter(|_| is_shared)
+            .and_then(|key| self.by_key.get(key))
+            .and_then(|slot| self.queries.get_mut(*slot as usize));
         if let Some(query) = known.filter(|query| query.joined.len() < JOINED) {
             query.joined.push(asker);
             *self.held.entry(client.owner.port).or_default() += 1;
@@ -287,6 +291,7 @@ impl Queries {
             return Asked::Full;
         }
         *self.held.entry(client.owner.port).or_default() += 1;
+        let shared = key.clone().filter(|_| is_shared);
         let query = Query {
             first: asker,
             joined: Vec::new(),
