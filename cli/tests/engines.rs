@@ -4,7 +4,7 @@ mod common;
 
 use common::{Background, Switch, privileged, skip, wait_for};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -14,10 +14,8 @@ const USER: u32 = 4_260;
 
 /// None, after saying so, where a program is absent; in CI too.
 fn present(programs: &[(&str, &str)]) -> Option<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/bin".into()]).collect();
     for (program, package) in programs {
-        if !dirs.iter().any(|dir| dir.join(program).exists()) {
+        if !vswitch_tests::netns::is_there(program) {
             eprintln!(
                 "SKIP: no {program} (\"apt-get install {package}\"; tests/run does not install engines, so this is no failure in CI)"
             );

@@ -16,12 +16,17 @@ pub fn privileged() -> Option<()> {
     skip(why)
 }
 
+/// Whether a program is there.
+#[must_use]
+pub fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/bin".into()]).any(|dir| dir.join(program).exists())
+}
+
 /// Whether programs are there. None, after saying SKIP, where one is not; in CI that is a failure.
 #[must_use]
 pub fn has(programs: &[&str]) -> Option<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    let absent = programs.iter().find(|program| !dirs.iter().any(|dir| dir.join(program).exists()));
+    let absent = programs.iter().find(|program| !is_there(program));
     absent.map_or(Some(()), |program| skip(&format!("no {program}")))
 }
 
