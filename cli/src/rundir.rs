@@ -33,8 +33,11 @@ const HOLDER_OCTETS: usize = 64;
 /// How long a killed daemon may take to end: 1,100 ports take it 26 s.
 const PREDECESSOR: Duration = Duration::from_secs(60);
 
-/// How often the lock is tried that others remove meanwhile.
+/// How often the lock is tried that others remove meanwhile, or hold for a moment.
 const LOCK_TRIES: usize = 8;
+
+/// Between two tries of a lock whose holder is not there: a command that looks whether it is held has it for as long as that takes.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Files that are ours in there.
 const OURS: [&str; 7] = [SOCKET, LOCK, LOG, OLD_LOG, STATE, NEW_STATE, BAD_STATE];
@@ -138,15 +141,19 @@ impl RunDir {
                     return Ok(file);
                 }
                 Ok(()) => {}
-                Err(_) if ending(&file).is_some() => {
-                    crate::print::note("waiting for the kernel to close the ports of the vswitch that was killed");
-                    await_predecessor(&file);
-                }
-                Err(_) => {
-                    let pid = holder(&file).map_or_else(|| "?".into(), |(pid, _)| pid.to_string());
-                    bail!(DaemonProblem::RunsAlready { pid });
-                }
+                Err(_) => match Holder::of(&file) {
+                    Holder::Runs(other) => bail!(DaemonProblem::RunsAlready { pid: other.pid.to_string() }),
+                    Holder::Ends(other) => {
+                        crate::print::note("waiting for the kernel to close the ports of the vswitch that was killed");
+                        other.await_end();
+                    }
+                    // It ended since the lock was tried, or whoever holds it has not written its name yet.
+                    Holder::Gone => std::thread::sleep(LOCK_PAUSE),
+                },
             }
+        }
+        if self.is_locked() {
+            bail!(DaemonProblem::RunsAlready { pid: "?".into() });
         }
         bail!(DaemonProblem::LockReplaced { path });
     }
@@ -161,7 +168,7 @@ impl RunDir {
         // Looked at twice: in between, the lock may have been handed to another daemon by one that ends as it should.
         File::open(self.0.join(LOCK)).is_ok_and(|lock| {
             let named = holder(&lock);
-            ending(&lock).is_some() && holder(&lock) == named
+            matches!(Holder::of(&lock), Holder::Ends(_)) && holder(&lock) == named
         })
     }
 
@@ -273,12 +280,27 @@ impl Other {
     }
 }
 
-/// The holder, if it was killed and the kernel is still closing its ports. Lock and socket go last.
-fn ending(lock: &File) -> Option<Other> {
-    let other = Other::of_lock(lock)?;
-    // One that has exited has closed them all, though its parent may not know yet. It has no command line either.
-    let exited = |other: &Other| Some(!process::alive(&other.pidfd).ok()?);
-    (!exited(&other)? && other.is_gone() && !exited(&other)?).then_some(other)
+/// The process that a lock file names.
+enum Holder {
+    /// It runs.
+    Runs(Other),
+    /// It was killed and the kernel is still closing its ports. Lock and socket go last.
+    Ends(Other),
+    /// It has ended, or none is named. One that has exited has closed all it had, though its parent may not know yet.
+    Gone,
+}
+
+impl Holder {
+    fn of(lock: &File) -> Self {
+        let Some(other) = Other::of_lock(lock) else { return Self::Gone };
+        // In this order: what it has no more while it is closing, it has no more either once it has exited.
+        let (gone, alive) = (other.is_gone(), process::alive(&other.pidfd).unwrap_or(false));
+        match (gone, alive) {
+            (_, false) => Self::Gone,
+            (true, true) => Self::Ends(other),
+            (false, true) => Self::Runs(other),
+        }
+    }
 }
 
 /// Waits for the end of a daemon whose lock this was: until then the interfaces of its ports are in the way.
@@ -292,7 +314,9 @@ fn await_predecessor(lock: &File) {
 
 #[cfg(test)]
 mod tests {
-    use super::outside;
+    use super::{LOCK, RunDir, outside, sign, signature};
+    use std::fs::File;
+    use std::time::Duration;
 
     #[test]
     fn ids_outside() {
@@ -300,5 +324,43 @@ mod tests {
         let rootless = "0 1000 1\n1 100000 65536\n";
         assert_eq!([0, 1, 65_536, 65_537].map(|id| outside(rootless, id)), [Some(1_000), Some(100_000), Some(165_535), None]);
         assert_eq!(outside("0 x 1", 0), None);
+    }
+
+    /// A directory with a lock that is held and names `holder`.
+    fn held(name: &str, holder: &str) -> (RunDir, File) {
+        let dir = RunDir::at(std::env::temp_dir().join(format!("vswitch-lock-{name}-{}", std::process::id())));
+        dir.prepare(None).unwrap();
+        let lock = File::options().write(true).create_new(true).open(dir.path().join(LOCK)).unwrap();
+        lock.try_lock().unwrap();
+        sign(&lock, holder).unwrap();
+        (dir, lock)
+    }
+
+    #[test]
+    fn a_lock_whose_holder_has_ended_is_waited_for() {
+        // No process has this PID; others hold the lock for as long as they look.
+        let (dir, lock) = held("ended", "2147483647 1\n");
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            drop(lock);
+        });
+        assert!(dir.lock().is_ok());
+        other.join().unwrap();
+        dir.remove();
+    }
+
+    #[test]
+    fn a_lock_whose_holder_runs_is_refused() {
+        let (dir, _lock) = held("runs", &signature().unwrap());
+        let expected = format!("one runs already (pid {})", std::process::id());
+        assert!(dir.lock().unwrap_err().to_string().starts_with(&expected));
+        dir.remove();
+    }
+
+    #[test]
+    fn a_lock_that_names_nobody_is_refused_in_the_end() {
+        let (dir, _lock) = held("nobody", "");
+        assert!(dir.lock().unwrap_err().to_string().starts_with("one runs already (pid ?)"));
+        dir.remove();
     }
 }
