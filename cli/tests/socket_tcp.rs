@@ -217,6 +217,25 @@ fn there_and_back(octets: usize) {
     });
 }
 
+/// Few octets that stay unread may be the end of a buffer that fills the socket: then its sender is told to wait, for good.
+#[test]
+fn what_the_container_has_does_not_stay_in_the_socket() {
+    let Some(realm) = Realm::new("stleft", &[]) else { return };
+    let inmate = realm.attach("client");
+    let [mut inner, mut outer] = pair(&inmate.ns, at(FAR[0], 81), &realm.outside, at(ANY, 81));
+    for octets in [1, 1_000, 7_000, 100_000] {
+        outer.write_all(&pattern(octets)).unwrap();
+        inner.read_exact(&mut vec![0; octets]).unwrap();
+        wait_for("an empty socket", || {
+            let sockets = inside_ok(&realm.host, &["ss", "-Htn", "state", "established", "dport", "=", ":81"]);
+            let unread: Vec<&str> = sockets.lines().filter_map(|line| line.split_whitespace().next()).collect();
+            assert_eq!(unread.len(), 1, "{sockets}");
+            unread == ["0"]
+        });
+    }
+    realm.end();
+}
+
 /// Answers each connection with what it said, and ends it first.
 fn echo_once(listener: TcpListener) {
     for stream in listener.incoming() {

@@ -319,10 +319,12 @@ impl Worker {
             .and_then(Gateway::deadline)
             .map(|deadline| deadline.since(now) + Duration::from_millis(1));
         let is_down = !self.paused && self.datapath.uplink_is_down();
+        let sockets = self.datapath.sockets_deadline().filter(|_| !self.paused);
+        let sockets = sockets.map(|deadline| deadline.since(now) + Duration::from_millis(1));
         let groups = self.datapath.switch.deadline().filter(|_| !self.paused);
         let groups = groups.map(|deadline| deadline.since(now) + Duration::from_millis(1));
         let retry = is_down.then(|| self.uplink_tried.after(UPLINK_RETRY).since(now) + Duration::from_millis(1));
-        tick.into_iter().chain(nat).chain(due).chain(groups).chain(retry).min()
+        tick.into_iter().chain(nat).chain(due).chain(sockets).chain(groups).chain(retry).min()
     }
 
     /// Looks once a second for an uplink's interface that is down or gone. Paused, it is another process's.

@@ -61,6 +61,12 @@ impl Datapath {
         }
     }
 
+    /// When sockets are to be served though nothing has happened.
+    #[must_use]
+    pub fn sockets_deadline(&self) -> Option<Time> {
+        self.sockets.as_ref().and_then(|sockets| sockets.deadline())
+    }
+
     /// Ends what has been idle in sockets for too long, `budget` looks of each kind. Says once that echo sockets are forbidden.
     pub fn tick_sockets(&mut self, now: Time, budget: u32) -> bool {
         match (&mut self.sockets, &mut self.gateway) {

@@ -29,6 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 use vswitch_nat::Gateway;
 use vswitch_nat::gateway::Routed;
 use vswitch_nat::gateway::sockets::{AnyPacket, SocketPacket};
@@ -53,6 +54,9 @@ const LAZY: u32 = 256 << 10;
 const LEFT: u32 = 8 << 10;
 /// And so many exchanges at the most.
 const LEFT_TIMES: u8 = 8;
+/// And no longer than this. Few octets may be all that is left of a buffer of the kernel's that fills the socket: its sender is told of no
+/// window then, and nothing else would come to take them out for.
+const LEFT_FOR: Duration = Duration::from_millis(5);
 
 /// Where tokens of flows begin: above those of ports.
 const TCP_TOKENS: usize = 1 << 28;
@@ -97,6 +101,9 @@ pub struct Sockets {
     ready: VecDeque<u32>,
     /// Flows from whose socket octets are to be taken out.
     lazy: Vec<u32>,
+    /// Flows in whose socket octets were left, and when they are to be taken out.
+    left: Vec<u32>,
+    left_until: Option<Time>,
     spilled: usize,
     /// Flows that sent in one turn, lately.
     crowd: u32,
@@ -135,6 +142,8 @@ impl Sockets {
             routed: VecDeque::new(),
             ready: VecDeque::new(),
             lazy: Vec::new(),
+            left: Vec::new(),
+            left_until: None,
             spilled: 0,
             crowd: 1,
             done: 0,
@@ -169,6 +178,12 @@ impl Sockets {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len() + self.waiting.len()
+    }
+
+    /// When octets that were left in sockets are to be taken out; [`Sockets::flush`] does it.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Time> {
+        self.left_until
     }
 
     /// Whether a turn would do something.

@@ -6,7 +6,6 @@ use super::*;
 use socket2::Socket;
 use std::io::IoSlice;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
 use vswitch_nat::flow::Address;
 use vswitch_nat::icmp_error::IcmpError;
 use vswitch_nat::packet::{Packet, Transport, tcp as flags};
@@ -40,9 +39,10 @@ pub(super) struct Stream {
     closed: bool,
     /// There is an error behind what can be read.
     failed: bool,
-    /// It is in the list of those that are ready, of those that are lazy.
+    /// It is in the list of those that are ready, of those that are lazy, of those in which something was left.
     is_listed: bool,
     is_lazy: bool,
+    is_left: bool,
     /// shutdown() once the spill is through.
     pub(super) finish: bool,
     /// Until it is connected its segments go as far as the container's only.
@@ -65,6 +65,7 @@ impl Stream {
             failed: false,
             is_listed: false,
             is_lazy: false,
+            is_left: false,
             finish: false,
             few_hops: false,
         }
@@ -78,6 +79,12 @@ impl Stream {
         }
         self.left += 1;
         !self.in_part && self.left < LEFT_TIMES && self.unconsumed < LEFT
+    }
+
+    /// Takes out of the socket what the container has, while `flying` octets more are on the way to it.
+    pub(super) fn take_out(&mut self, flying: u32) {
+        self.consume();
+        self.in_part = flying > 0 || self.readable;
     }
 
     /// Takes out of the socket what the container has.

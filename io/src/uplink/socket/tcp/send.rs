@@ -38,7 +38,7 @@ impl Sockets {
         }
         self.held = held;
         self.done += count as u64;
-        self.consume(gateway);
+        self.consume(gateway, now);
     }
 
     /// One flow's payloads, in their order.
@@ -95,20 +95,34 @@ impl Sockets {
         }
     }
 
-    /// Takes out of sockets what containers have.
-    pub(super) fn consume(&mut self, gateway: &Gateway) {
+    /// Takes out of sockets what containers have, or leaves it there for a while.
+    pub(super) fn consume(&mut self, gateway: &Gateway, now: Time) {
+        let flying = |slot| gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
         let mut lazy = std::mem::take(&mut self.lazy);
         for slot in lazy.drain(..) {
             let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
-            // The next acknowledgement brings it back.
+            // The next acknowledgement brings it back, or the end of its time.
             stream.is_lazy = false;
-            let flying = gateway.exchange().and_then(|exchange| exchange.flows.get(slot)).map_or(0, |flow| flow.tcp.in_flight());
+            let flying = flying(slot);
             if !stream.may_leave(flying) {
-                stream.consume();
-                stream.in_part = flying > 0 || stream.readable;
+                stream.take_out(flying);
+            }
+            if stream.unconsumed > 0 && !std::mem::replace(&mut stream.is_left, true) {
+                self.left.push(slot);
+                self.left_until.get_or_insert(now.after(LEFT_FOR));
             }
         }
         self.lazy = lazy;
+        if self.left_until.is_some_and(|until| until <= now) {
+            self.left_until = None;
+            let mut left = std::mem::take(&mut self.left);
+            for slot in left.drain(..) {
+                let Some(stream) = self.tcp.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
+                stream.is_left = false;
+                stream.take_out(flying(slot));
+            }
+            self.left = left;
+        }
     }
 
     pub(super) fn drain_spill(&mut self, gateway: &mut Gateway, slot: u32) {
