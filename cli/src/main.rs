@@ -18,6 +18,10 @@ mod state;
 use args::{Args, Verb};
 use clap::Parser;
 use std::process::ExitCode;
+use vswitch_io::sys::tables::Tables;
+
+#[global_allocator]
+static ALLOCATOR: Tables = Tables;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -10,7 +10,8 @@
 //! - [`ns`]: the nsfs ioctls;
 //! - [`sender`]: a send-only AF_PACKET socket for load generators;
 //! - [`socket`]: peeking and discarding on the host's sockets;
-//! - [`process`]: pidfds, process facts from /proc, limits.
+//! - [`process`]: pidfds, process facts from /proc, limits;
+//! - [`tables`]: an allocator that asks for large pages.
 #![allow(unsafe_code)]
 
 pub mod activation;
@@ -21,6 +22,7 @@ pub mod process;
 pub mod scm;
 pub mod sender;
 pub mod socket;
+pub mod tables;
 pub mod tun;
 pub mod users;
 
