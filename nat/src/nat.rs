@@ -33,6 +33,8 @@ pub const SESSIONS_V4: u32 = 262_144;
 pub const SESSIONS_V6: u32 = 131_072;
 /// Mappings of one family at the most: as many as two external addresses have ports for UDP.
 pub const MAPPINGS: u32 = 131_072;
+/// Sessions of one family, from which on they do not fit into a processor's own cache (136 octets each, in IPv4).
+const CACHED: u32 = 8_192;
 /// Sessions of one turn that a station at its quota gives up of its own.
 const OWN_RECLAIMED: u32 = 1;
 
@@ -248,6 +250,19 @@ impl Nat {
         }
         self.counts.ended += ended.len() as u64;
         ended.len() as u64
+    }
+
+    /// Whether a family has so many sessions that to [`Nat::fetch`] them pays.
+    #[inline]
+    #[must_use]
+    pub fn is_larger_than_cache<A: Family>(&self) -> bool {
+        A::table(self).sessions.len() > CACHED
+    }
+
+    /// Brings the sessions of packets into the processor's cache, as long as more are to come than one; `likely` is how they are known.
+    #[inline]
+    pub fn fetch<A: Family>(&self, tuples: &[Tuple<A>], likely: Direction) {
+        A::table(self).sessions.fetch(tuples, likely);
     }
 
     /// Translates a packet that a station sends to the outside, from the port `port`.

@@ -19,6 +19,9 @@ use vswitch_switch::{AgedMap, Time};
 /// Looks for a half-open session of a station's own, a class: one that has so many that it is at its quota is soon met.
 const OWN_LOOKS: u32 = 16;
 
+/// Packets that [`Sessions::fetch`] takes at once at the most.
+pub(crate) const AHEAD: usize = 64;
+
 /// A timer, and a queue of what it ends. In the order in which a full table gives up: closed first, then half-open, the rest never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -202,6 +205,23 @@ impl<A: Address> Sessions<A> {
         match likely {
             Direction::Original => original().or_else(reply),
             Direction::Reply => reply().or_else(original),
+        }
+    }
+
+    /// Brings what is known of packets into the processor's cache: first all places in the index, then all sessions. What is read in either
+    /// round does not depend on the rest of it, so the processor waits for several at a time.
+    pub(crate) fn fetch(&self, tuples: &[Tuple<A>], likely: Direction) {
+        let mut positions = [u32::MAX; AHEAD];
+        for (position, tuple) in positions.iter_mut().zip(tuples) {
+            let hash = self.map.hash(tuple);
+            let found = match likely {
+                Direction::Original => self.map.likely_position(hash),
+                Direction::Reply => self.replies.find(hash, |_| true).copied(),
+            };
+            *position = found.unwrap_or(u32::MAX);
+        }
+        for position in positions.iter().take(tuples.len()) {
+            self.map.fetch(*position);
         }
     }
 

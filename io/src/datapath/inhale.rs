@@ -62,7 +62,8 @@ impl Datapath {
         match read {
             Ok(one) => {
                 let octets = one.octets;
-                self.received(id, frame, one, now);
+                let admitted = self.admit(id, &mut frame, one);
+                self.received(id, frame, admitted, now);
                 Ok(octets)
             }
             Err(error) => {
@@ -97,10 +98,20 @@ impl Datapath {
         };
         let mut octets = 0;
         let mut batch = std::mem::take(&mut self.batch);
-        for (frame, one) in batch.drain(..count.min(wanted)).zip(received) {
+        let mut admitted = [Ok(()); BATCH];
+        for ((frame, one), admitted) in batch.iter_mut().zip(received).zip(&mut admitted).take(count) {
             octets += one.octets;
+            *admitted = self.admit(id, frame, one);
+        }
+        if count > 1
+            && let Some(gateway) = &self.gateway
+        {
+            let side = if id == PortId::UPLINK { Side::Uplink } else { Side::Inside };
+            gateway.look_ahead(side, batch.iter().take(count));
+        }
+        for (frame, admitted) in batch.drain(..count.min(wanted)).zip(admitted) {
             let behind = self.attached(id).is_some_and(|attached| attached.unknown > 0);
-            if behind { self.hold_back(id, frame, one) } else { self.received(id, frame, one, now) }
+            if behind { self.hold_back(id, frame, admitted) } else { self.received(id, frame, admitted, now) }
         }
         self.batch = batch;
         self.return_batch();
@@ -131,13 +142,14 @@ impl Datapath {
     ///
     /// # Errors
     /// The frame: there is no buffer in its place.
-    pub fn take_in(&mut self, id: PortId, frame: FrameBuf, one: Received, now: Time) -> Result<(FrameBuf, bool), FrameBuf> {
+    pub fn take_in(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) -> Result<(FrameBuf, bool), FrameBuf> {
         let Some(spare) = self.pool.take() else { return Err(frame) };
+        let admitted = self.admit(id, &mut frame, one);
         let waits = self.attached(id).is_some_and(|attached| attached.unknown > 0 || !attached.backlog.is_empty());
         if waits {
-            self.hold_back(id, frame, one)
+            self.hold_back(id, frame, admitted)
         } else {
-            self.received(id, frame, one, now)
+            self.received(id, frame, admitted, now)
         }
         Ok((spare, waits))
     }
@@ -159,18 +171,19 @@ impl Datapath {
         }
     }
 
-    /// A frame has come: judge its metadata, count it, let it go its way.
+    /// A frame has come and was admitted, or not: lets it go its way.
     #[inline]
-    fn received(&mut self, id: PortId, mut frame: FrameBuf, one: Received, now: Time) {
-        match self.admit(id, &mut frame, one) {
+    fn received(&mut self, id: PortId, frame: FrameBuf, admitted: Result<(), DropReason>, now: Time) {
+        match admitted {
             Ok(()) if id == PortId::UPLINK => self.uplink_gives(frame, now),
             Ok(()) => self.from_port(id, frame, now),
             Err(reason) => self.drop_frame(id, frame, reason),
         }
     }
 
-    fn hold_back(&mut self, id: PortId, mut frame: FrameBuf, one: Received) {
-        match self.admit(id, &mut frame, one) {
+    /// The same, once what it came behind is through.
+    fn hold_back(&mut self, id: PortId, frame: FrameBuf, admitted: Result<(), DropReason>) {
+        match admitted {
             Ok(()) => {
                 if let Some(Some(attached)) = self.ports.get_mut(id.index()) {
                     attached.backlog.push_back(frame);
@@ -180,6 +193,7 @@ impl Datapath {
         }
     }
 
+    /// Judges a frame's metadata and counts it.
     #[inline]
     fn admit(&mut self, id: PortId, frame: &mut FrameBuf, one: Received) -> Result<(), DropReason> {
         let tpid = self.switch.port_config(id).map_or_else(Default::default, |config| config.tpid);

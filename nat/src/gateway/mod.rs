@@ -13,6 +13,7 @@
 //! ([`advert`]), echo requests, and what DHCPv6 is asked ([`dhcp6`]). With an uplink it routes ([`route`]), through
 //! the NAT. Without one, every other destination is [`DropReason::GatewayUnserved`].
 pub mod advert;
+mod ahead;
 pub mod arp;
 pub mod dhcp;
 pub mod dhcp6;
