@@ -102,6 +102,8 @@ pub struct Datapath {
     batch: Vec<FrameBuf>,
     scratch: Box<[u8]>,
     copies_left: u32,
+    /// Octets that came in this breath.
+    inhaled: usize,
     generated: u64,
     copied: u64,
     consumed: u64,
@@ -137,6 +139,7 @@ impl Datapath {
             batch: Vec::with_capacity(BATCH),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             copies_left: COPIES_PER_BREATH,
+            inhaled: 0,
             generated: 0,
             copied: 0,
             consumed: 0,

@@ -132,8 +132,10 @@ impl fmt::Display for WorkerError {
 impl std::error::Error for WorkerError {}
 
 mod handle;
+mod lookout;
 mod reader;
 mod reads;
+use lookout::Lookout;
 pub use reader::MAX_WORKERS;
 use reader::{Bell, Place, Reader};
 
@@ -216,6 +218,7 @@ struct Worker {
     uplink_told: bool,
     /// When its interface was looked for.
     uplink_tried: Time,
+    lookout: Lookout,
 }
 
 /// Starts the worker and its closers; `notify` is woken when there are events.
@@ -258,6 +261,7 @@ pub fn spawn(config: WorkerConfig, notify: Arc<Waker>) -> io::Result<WorkerHandl
             more: false,
             uplink_told: false,
             uplink_tried: Time::ZERO,
+            lookout: Lookout::default(),
         };
         if let Err(error) = worker.run() {
             tracing::error!("worker ended: {error}");
@@ -274,12 +278,7 @@ impl Worker {
             let idle =
                 (self.paused || self.ready.is_empty()) && !self.datapath.is_flooding() && self.commands.is_empty() && !self.more;
             let idle = idle && self.falls_asleep();
-            let timeout = if idle { self.until_deadline(clock::now()) } else { Some(Duration::ZERO) };
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return Err(error);
-            }
+            self.wait(&mut events, idle)?;
             self.awake.store(true, Ordering::SeqCst);
             let now = clock::now();
             for event in &events {

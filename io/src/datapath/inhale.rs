@@ -201,6 +201,7 @@ impl Datapath {
         attached.counters.rx_frames += 1;
         frame.receive(one.octets, one.tag, tpid)?;
         attached.counters.rx_bytes += frame.len() as u64;
+        self.inhaled += frame.len();
         if let Some(capture) = &mut attached.capture {
             capture.offer(frame, frame.meta.tag);
         }

@@ -86,6 +86,7 @@ impl Datapath {
             let (Some(sockets), Some(gateway)) = (&mut self.sockets, &mut self.gateway) else { return false };
             let Some(frame) = sockets.poll(gateway, &mut self.pool, now) else { break };
             octets += frame.len();
+            self.inhaled += frame.len();
             self.generated += 1;
             self.gateway_gives(Side::Inside, frame, now);
             if octets >= BYTES_PER_TURN {
