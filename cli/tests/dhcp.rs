@@ -1,7 +1,7 @@
 //! DHCP with the clients that people have: busybox' udhcpc and ISC's dhclient, in containers that attach leaves to them.
 mod common;
 
-use common::{Background, Switch, TestNs, inside, inside_ok, ip, ping, privileged, wait_for};
+use common::{Background, Switch, TestNs, has, inside, inside_ok, ip, ping, privileged, wait_for};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -30,13 +30,16 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Self {
+    /// None, after saying SKIP, without root or the client; in CI that is a failure.
+    fn new(client: &str) -> Option<Self> {
+        privileged()?;
+        has(&[client])?;
         let (switch, dir) = (Switch::new(), tempfile::tempdir().unwrap());
         switch.ok(&["up", "--subnet", "10.10.1.0/24"]);
         let script = dir.path().join("script");
         std::fs::write(&script, SCRIPT).unwrap();
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-        Self { switch, dir }
+        Some(Self { switch, dir })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -76,8 +79,8 @@ impl Stage {
 
 #[test]
 fn udhcpc_gets_what_attach_would_set() {
-    let Some(()) = privileged() else { return };
-    let (stage, ns) = (Stage::new(), TestNs::new("dhcp"));
+    let Some(stage) = Stage::new("busybox") else { return };
+    let ns = TestNs::new("dhcp");
     let switch = &stage.switch;
     let line = switch.ok(&["attach", &ns.name, "--name", "web", "--no-config", "--mtu", "1400", "--ip", "10.10.1.7"]);
     assert!(line.starts_with("web: 10.10.1.7/24 by DHCP on eth0, mac 02:58:0a:0a:01:07, mtu 1400, gateway 10.10.1.1, "), "{line}");
@@ -101,8 +104,8 @@ fn udhcpc_gets_what_attach_would_set() {
 
 #[test]
 fn udhcpc_renews_over_a_restart_and_releases() {
-    let Some(()) = privileged() else { return };
-    let (stage, ns) = (Stage::new(), TestNs::new("dhcp-r"));
+    let Some(stage) = Stage::new("busybox") else { return };
+    let ns = TestNs::new("dhcp-r");
     stage.switch.attach(&[&ns.name, "--name", "web", "--no-config"]);
     let words = stage.udhcpc("eth0", &[]);
     let client = Background::start(
@@ -126,8 +129,8 @@ fn udhcpc_renews_over_a_restart_and_releases() {
 
 #[test]
 fn dhclient_is_told_no_and_begins_anew() {
-    let Some(()) = privileged() else { return };
-    let (stage, ns) = (Stage::new(), TestNs::new("dhclient"));
+    let Some(stage) = Stage::new("dhclient") else { return };
+    let ns = TestNs::new("dhclient");
     stage.switch.attach(&[&ns.name, "--name", "db", "--no-config", "--mtu", "1300"]);
     // It was elsewhere before: INIT-REBOOT with an address of another network.
     let lease = "lease {\n  interface \"eth0\";\n  fixed-address 192.168.55.5;\n  option subnet-mask 255.255.255.0;\n  \
@@ -162,8 +165,8 @@ fn dhclient_is_told_no_and_begins_anew() {
 /// A virtual machine, as a bridge in the container would have it: a second hardware address behind the port.
 #[test]
 fn a_station_behind_a_port_gets_an_address_of_its_own() {
-    let Some(()) = privileged() else { return };
-    let (stage, ns) = (Stage::new(), TestNs::new("dhcp-vm"));
+    let Some(stage) = Stage::new("busybox") else { return };
+    let ns = TestNs::new("dhcp-vm");
     stage.switch.attach(&[&ns.name, "--name", "host", "--no-guard"]);
     let name = &ns.name;
     ip(&["-n", name, "link", "add", "vm0", "link", "eth0", "address", "52:54:00:00:00:01", "type", "macvlan", "mode", "bridge"]);
@@ -199,8 +202,8 @@ fn a_subnet_that_is_full_says_so_and_what_rests_is_used_then() {
 /// All that a daemon which was killed knew of addresses and names; who renews goes on with its address.
 #[test]
 fn leases_reservations_and_aliases_outlive_a_daemon_that_is_killed() {
-    let Some(()) = privileged() else { return };
-    let (stage, [web, db, vm, gone]) = (Stage::new(), ["dhcp-kw", "dhcp-kd", "dhcp-kv", "dhcp-kg"].map(TestNs::new));
+    let Some(stage) = Stage::new("busybox") else { return };
+    let [web, db, vm, gone] = ["dhcp-kw", "dhcp-kd", "dhcp-kv", "dhcp-kg"].map(TestNs::new);
     let switch = &stage.switch;
     // One that was asked for, one that is reserved for who has it by its hardware address, one that a further station leased.
     switch.ok(&["reserve", "10.10.1.40", "02:00:00:00:00:40"]);

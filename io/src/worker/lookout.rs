@@ -5,8 +5,12 @@
 //! (Documentation/virt/kvm/halt-polling.rst) and net.core.busy_poll: a glance ([`GLANCE`]) always, for what answers at once; a long look
 //! ([`LOOK`]) as long as one of [`PATIENCE`] long ones finds something that a glance would not have, else at one wait of [`SELDOM`], so that it
 //! is noticed when that begins to pay. Traffic of another rhythm costs some 20 us a wait then, and no traffic nothing.
+//!
+//! Where others want the processor that a look takes, they need it more. They are noticed by the scheduler's taking it away ([`CROWDED`]); then it
+//! sleeps at once for [`BARRED`], and tries again.
 use super::{Time, Worker, clock};
 use mio::{Events, Poll};
+use nix::sys::resource::{UsageWho, getrusage};
 use std::io;
 use std::time::Duration;
 
@@ -18,6 +22,10 @@ const GLANCE: Duration = Duration::from_micros(6);
 /// single frame, and those that come while a worker is woken go on together. 32 MiB/s are 270 Mbit/s.
 const BULK: usize = 32 << 10;
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Times in a millisecond that the processor is taken away from a worker that looks out, from which on others wait for it: 5 to 8 where four
+/// threads besides share two processors, below 1 where two do.
+const CROWDED: u64 = 4;
+const BARRED: Duration = Duration::from_millis(50);
 /// Long looks in vain until they are rare.
 const PATIENCE: u8 = 16;
 /// Waits of which one begins with a long look then.
@@ -30,17 +38,33 @@ pub(super) struct Lookout {
     since: Time,
     octets: usize,
     before: usize,
+    /// How often the processor had been taken away then.
+    taken: u64,
+    /// Not to look before.
+    barred: Option<Time>,
     patience: u8,
     waits: u8,
 }
 
 impl Lookout {
-    /// How long to look now, after a breath in which so many octets came.
-    fn span(&mut self, inhaled: usize, now: Time) -> Duration {
+    /// How long to look now, after a breath in which so many octets came. `taken` tells how often the processor was taken away so far.
+    fn span(&mut self, inhaled: usize, now: Time, taken: impl FnOnce() -> u64) -> Duration {
         let age = now.since(self.since);
+        let was_barred = self.barred.is_some();
+        if self.barred.is_some_and(|barred| now < barred) {
+            return Duration::ZERO;
+        }
+        self.barred = None;
         if age >= MILLISECOND {
             self.before = if age < 2 * MILLISECOND { self.octets } else { 0 };
+            let taken = taken();
+            let often = taken.saturating_sub(std::mem::replace(&mut self.taken, taken));
             (self.since, self.octets) = (now, 0);
+            // What happened while nothing was looked for says nothing.
+            if !was_barred && u128::from(often) >= u128::from(CROWDED) * age.as_millis() {
+                self.barred = Some(now.after(BARRED));
+                return Duration::ZERO;
+            }
         }
         self.octets += inhaled;
         if self.octets.max(self.before) >= BULK {
@@ -68,7 +92,7 @@ impl Worker {
         }
         let begin = clock::now();
         let timeout = self.until_deadline(begin);
-        let span = self.lookout.span(self.datapath.inhaled(), begin);
+        let span = self.lookout.span(self.datapath.inhaled(), begin, taken_away);
         if !self.paused && !span.is_zero() && timeout.is_none_or(|timeout| timeout > span) {
             loop {
                 poll(&mut self.poll, events, Some(Duration::ZERO))?;
@@ -88,6 +112,12 @@ impl Worker {
     }
 }
 
+/// How often the scheduler has taken the processor from this thread (getrusage(2): ru_nivcsw).
+fn taken_away() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |usage| usage.involuntary_context_switches().unsigned_abs())
+}
+
 fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
     match poll.poll(events, timeout) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -103,7 +133,7 @@ mod tests {
     fn looked(lookout: &mut Lookout, waits: usize, ends: &[u64]) -> (u64, usize) {
         let (mut vain, mut met, mut now) = (Duration::ZERO, 0, lookout.since.after(MILLISECOND));
         for end in ends.iter().cycle().take(waits).copied().map(Duration::from_micros) {
-            let span = lookout.span(64, now);
+            let span = lookout.span(64, now, || 0);
             now = now.after(end);
             let found = Some(end).filter(|end| *end <= span);
             met += usize::from(found.is_some());
@@ -139,10 +169,23 @@ mod tests {
         let mut lookout = Lookout::default();
         looked(&mut lookout, 100, &[40]);
         let at = Time::from_secs(2);
-        assert_eq!(lookout.span(65_536, at), Duration::ZERO, "data");
-        assert_eq!(lookout.span(66, at.after(MILLISECOND)), Duration::ZERO, "its acknowledgement");
-        assert_eq!(lookout.span(66, at.after(MILLISECOND * 2)), LOOK, "it is over");
-        let frames = (0..100).map(|number| lookout.span(1_442, at.after(MILLISECOND * 9 + Duration::from_micros(10) * number)));
+        assert_eq!(lookout.span(65_536, at, || 0), Duration::ZERO, "data");
+        assert_eq!(lookout.span(66, at.after(MILLISECOND), || 0), Duration::ZERO, "its acknowledgement");
+        assert_eq!(lookout.span(66, at.after(MILLISECOND * 2), || 0), LOOK, "it is over");
+        let frames =
+            (0..100).map(|number| lookout.span(1_442, at.after(MILLISECOND * 9 + Duration::from_micros(10) * number), || 0));
         assert_eq!(frames.filter(|span| *span == LOOK).count(), 22, "datagrams, one at a time, until they are 32 KiB");
+    }
+
+    #[test]
+    fn others_come_first() {
+        let mut lookout = Lookout::default();
+        looked(&mut lookout, 100, &[40]);
+        let at = lookout.since;
+        assert_eq!(lookout.span(64, at.after(MILLISECOND * 2), || 7), LOOK, "3.5 times a millisecond");
+        assert_eq!(lookout.span(64, at.after(MILLISECOND * 3), || 11), Duration::ZERO, "4 times");
+        assert_eq!(lookout.span(64, at.after(MILLISECOND * 52), || 900), Duration::ZERO);
+        assert_eq!(lookout.span(64, at.after(MILLISECOND * 53), || 1_000), LOOK, "tried again, whatever happened meanwhile");
+        assert_eq!(lookout.span(64, at.after(MILLISECOND * 54), || 1_001), LOOK);
     }
 }
