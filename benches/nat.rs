@@ -47,7 +47,8 @@ enum With {
     Nothing,
     /// As from a TAP: one packet is known at a time.
     Parsing,
-    /// As from a packet socket: all of the batch are looked up ahead.
+    /// As from a packet socket: all of the batch are looked up ahead, by the tuples that parsing has found (there they are guessed from the
+    /// octets, which is not timed here).
     LookingAhead,
 }
 

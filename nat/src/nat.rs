@@ -259,7 +259,8 @@ impl Nat {
         A::table(self).sessions.len() > CACHED
     }
 
-    /// Brings the sessions of packets into the processor's cache, as long as more are to come than one; `likely` is how they are known.
+    /// Brings the sessions of a batch of packets into the processor's cache, 64 of them at the most; `likely` is by which of its tuples each
+    /// session is known. Nothing changes by it.
     #[inline]
     pub fn fetch<A: Family>(&self, tuples: &[Tuple<A>], likely: Direction) {
         A::table(self).sessions.fetch(tuples, likely);

@@ -101,12 +101,6 @@ impl Datapath {
         if filled { self.gateway_takes(ingress, copy, now) } else { self.drop_frame(PortId::GATEWAY, copy, DropReason::NoBuffer) }
     }
 
-    /// Octets that have come in this breath, from ports and from sockets.
-    #[must_use]
-    pub const fn inhaled(&self) -> usize {
-        self.inhaled
-    }
-
     /// Begins a breath: the copy budget is whole again and floods that wait go on, oldest first.
     pub fn begin(&mut self, now: Time) {
         self.copies_left = COPIES_PER_BREATH;

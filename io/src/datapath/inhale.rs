@@ -47,6 +47,12 @@ impl Datapath {
         Inhaled::More
     }
 
+    /// Octets that have come in this breath, from ports and from sockets.
+    #[must_use]
+    pub const fn inhaled(&self) -> usize {
+        self.inhaled
+    }
+
     #[inline]
     fn inhale_one(&mut self, id: PortId, now: Time) -> Result<usize, Inhaled> {
         let Some(Some(attached)) = self.ports.get_mut(id.index()) else { return Err(Inhaled::Idle) };

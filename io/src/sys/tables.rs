@@ -19,19 +19,26 @@ const LARGE: usize = 8 << 20;
 pub struct Tables;
 
 /// The part of an allocation that is to lie in large pages: its beginning, and its octets.
+#[inline]
 fn part(start: usize, octets: usize) -> Option<(usize, usize)> {
+    if octets < LARGE {
+        return None;
+    }
     let end = start.checked_add(octets)? & !(HUGE - 1);
     let begin = start.checked_next_multiple_of(HUGE)?.checked_add(HUGE)?;
-    (octets >= LARGE && begin < end).then(|| (begin, end - begin))
+    (begin < end).then(|| (begin, end - begin))
 }
 
-fn advise(table: *mut u8, octets: usize) {
+/// Asks for large pages for an allocation that was just made, if it is a table, and gives it back.
+#[inline]
+fn advised(table: *mut u8, octets: usize) -> *mut u8 {
     if !table.is_null()
         && let Some((begin, octets)) = part(table.addr(), octets)
     {
-        // SAFETY: the range is part of an allocation that was just made; the advice changes nothing of its contents.
+        // SAFETY: the range is part of the allocation; the advice changes nothing of its contents.
         let _ = unsafe { libc::madvise(table.with_addr(begin).cast(), octets, libc::MADV_HUGEPAGE) };
     }
+    table
 }
 
 // SAFETY: all memory is the system allocator's, with the layouts that it is asked for.
@@ -39,11 +46,7 @@ unsafe impl GlobalAlloc for Tables {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is the system allocator's.
-        let table = unsafe { System.alloc(layout) };
-        if layout.size() >= LARGE {
-            advise(table, layout.size());
-        }
-        table
+        advised(unsafe { System.alloc(layout) }, layout.size())
     }
 
     #[inline]
@@ -55,21 +58,13 @@ unsafe impl GlobalAlloc for Tables {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        let table = unsafe { System.alloc_zeroed(layout) };
-        if layout.size() >= LARGE {
-            advise(table, layout.size());
-        }
-        table
+        advised(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn realloc(&self, table: *mut u8, layout: Layout, octets: usize) -> *mut u8 {
         // SAFETY: as above.
-        let table = unsafe { System.realloc(table, layout, octets) };
-        if octets >= LARGE {
-            advise(table, octets);
-        }
-        table
+        advised(unsafe { System.realloc(table, layout, octets) }, octets)
     }
 }
 

@@ -92,8 +92,8 @@ impl Worker {
         }
         let begin = clock::now();
         let timeout = self.until_deadline(begin);
-        let span = self.lookout.span(self.datapath.inhaled(), begin, taken_away);
-        if !self.paused && !span.is_zero() && timeout.is_none_or(|timeout| timeout > span) {
+        let span = if self.paused { Duration::ZERO } else { self.lookout.span(self.datapath.inhaled(), begin, taken_away) };
+        if !span.is_zero() && timeout.is_none_or(|timeout| timeout > span) {
             loop {
                 poll(&mut self.poll, events, Some(Duration::ZERO))?;
                 let after = clock::now().since(begin);

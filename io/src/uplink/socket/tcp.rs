@@ -72,7 +72,7 @@ impl Stream {
     }
 
     /// Whether what the container has may stay in the socket for now. Little of a socket of which nothing else is there: what stays of a
-    /// buffer of the kernel's holds all of it, and so could fill the socket for good.
+    /// buffer of the kernel's holds all of it, and so could fill the socket until [`LEFT_FOR`] is over.
     fn may_leave(&mut self, flying: u32) -> bool {
         if flying > 0 {
             return self.unconsumed < LAZY;
